@@ -1,0 +1,1 @@
+"""Models and small files that travel with the package."""

@@ -1,0 +1,1 @@
+"""From predictions to activation values: linear, quantile, posterior mean."""

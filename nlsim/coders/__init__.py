@@ -1,0 +1,1 @@
+"""Sparse coders (SAEs and transcoders) behind one protocol, their file formats and their training."""

@@ -1,0 +1,1 @@
+"""Text to token rows: sources, tokenization, document splits, evaluation windows."""

@@ -1,0 +1,36 @@
+"""Errors that users meet: one line saying what was wrong and one saying what to do, with the exit code of their kind."""
+
+
+class NlsimError(Exception):
+    """Base of all expected errors. `what` names the problem, `todo` what the user can do about it."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, todo: str = "") -> None:
+        super().__init__(what if not todo else f"{what}: {todo}")
+        self.what = what
+        self.todo = todo
+
+
+class UsageError(NlsimError):
+    """A wrong command, option or configuration. Nothing was read or written. Do not retry."""
+
+    exit_code = 2
+
+
+class DataError(NlsimError):
+    """Input or stored data that cannot be used: missing, damaged, or not what the configuration says. Do not retry."""
+
+    exit_code = 3
+
+
+class IncompleteError(NlsimError):
+    """Something needed has not been computed yet: shards are missing."""
+
+    exit_code = 4
+
+
+class TransientError(NlsimError):
+    """A failure of the surroundings (store, endpoint, a stop request): the same call may succeed later."""
+
+    exit_code = 75

@@ -1,0 +1,1 @@
+"""Which stages, in which graph, make an experiment."""

@@ -1,0 +1,1 @@
+"""What a latent responds to, in words: explainers and imported explanations."""

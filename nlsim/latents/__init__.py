@@ -1,0 +1,1 @@
+"""Sparse activations: row-major shards, the latent-major index, context sampling."""

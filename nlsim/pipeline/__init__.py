@@ -1,0 +1,1 @@
+"""Stages, shards, plans and the local runner."""

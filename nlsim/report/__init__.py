@@ -1,0 +1,1 @@
+"""Tables, figures and self-contained pages from a run's committed results."""

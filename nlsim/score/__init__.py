@@ -1,0 +1,1 @@
+"""How well an explanation predicts where its latent is active: detection, fuzzing, embedding."""

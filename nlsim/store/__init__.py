@@ -1,0 +1,1 @@
+"""Runs and stage outputs in a directory or an S3-compatible bucket: objects, atomic commits, verified reads."""

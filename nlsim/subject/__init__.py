@@ -1,0 +1,1 @@
+"""The model under study: hookpoints, capture with early exit, patching."""
