@@ -1,4 +1,4 @@
-"""Errors that users meet: one line saying what was wrong and one saying what to do, with the exit code of their kind."""
+"""Errors that users meet: one line saying what was wrong and what to do about it, with the exit code of their kind."""
 
 
 class NlsimError(Exception):
