@@ -1,0 +1,161 @@
+"""The local runner: every missing shard of every stage, in order, in this process or in several."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import platform
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from nlsim import log
+from nlsim.errors import TransientError
+from nlsim.pipeline.execute import execute_shard, stop_requested, stoppable
+from nlsim.pipeline.stage import Stopped
+from nlsim.progress import SilentReporter
+
+if TYPE_CHECKING:
+    from nlsim.pipeline.run import Run
+    from nlsim.progress import Reporter
+    from nlsim.store.objects import Objects
+
+RUNNER = "_runner.json"
+HEARTBEAT_SECONDS = 10.0
+STALE_SECONDS = 60.0
+
+
+class Outcome(NamedTuple):
+    """What one call of the runner did with one stage."""
+
+    stage: str
+    shards: int
+    computed: int
+    """Shards computed now; the others were committed before."""
+    seconds: float
+
+
+def carry_out(run: Run, reporter: Reporter, until: str | None = None, workers: int = 1) -> Iterator[Outcome]:
+    """Run the missing shards of the pipeline (of what `until` needs), yielding after each stage.
+
+    With several workers a stage's shards run in as many processes, each with its share of the cores and, where there
+    are GPUs, one of them. Raises what a shard raises; Stopped after SIGTERM or Ctrl-C. Committed shards always stay.
+    """
+    pipeline = run.pipeline if until is None else run.pipeline.until(until)
+    with stoppable():
+        for stage in pipeline.stages:
+            started = time.monotonic()
+            artifact = run.artifact(stage.name)
+            artifact.refresh()
+            missing = artifact.missing()
+            if workers > 1 and len(missing) > 1:
+                computed = _in_processes(run, stage.name, missing, min(workers, len(missing)), reporter)
+            else:
+                computed = 0
+                for shard in missing:
+                    if stop_requested():
+                        raise Stopped
+                    computed += execute_shard(run, stage.name, shard, reporter)
+            if not missing and stage.publishes:
+                run.publish(stage.name)
+            yield Outcome(stage.name, artifact.shards, computed, time.monotonic() - started)
+
+
+def _in_processes(run: Run, stage: str, missing: list[int], workers: int, reporter: Reporter) -> int:
+    """Run the shards in worker processes; the first failure stops the handing out of new shards and is raised."""
+    spawn = multiprocessing.get_context("spawn")
+    numbers = spawn.Queue()
+    for number in range(workers):
+        numbers.put(number)
+    queue = list(missing)
+    computed = 0
+    with ProcessPoolExecutor(workers, spawn, _start_worker, (numbers, workers)) as pool:
+        running: set[Future[bool]] = set()
+        try:
+            while queue or running:
+                while queue and len(running) < workers:
+                    running.add(pool.submit(_work, run.url, stage, queue.pop(0)))
+                done, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+                computed += sum(future.result() for future in done)
+                if stop_requested():
+                    raise Stopped
+                reporter.update(stage, len(missing) - len(queue) - len(running), len(missing), "shards")
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        finally:
+            reporter.finish(stage)
+    return computed
+
+
+def _start_worker(numbers: multiprocessing.Queue[int], workers: int) -> None:
+    """Give this worker its share of the cores and its GPU, before anything loads torch."""
+    number = numbers.get()
+    threads = max((os.cpu_count() or 1) // workers, 1)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = visible.split(",") if visible else None
+    os.environ["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)] if devices else str(number)
+    log.setup()
+
+
+def _work(url: str, stage: str, shard: int) -> bool:
+    from nlsim.pipeline.run import Run
+
+    with stoppable():
+        return execute_shard(Run.open(url), stage, shard, SilentReporter())
+
+
+@contextmanager
+def sole_runner(files: Objects, join: bool = False) -> Iterator[None]:
+    """Keep a note at the run that this runner is at work, so that a second one does not repeat its shards by mistake.
+
+    Two runners can do no harm (a shard is committed once); the note only saves double work. Raises TransientError when
+    another runner's note is fresh, unless `join`.
+    """
+    if join:
+        yield
+        return
+    note = json.dumps({"host": platform.node(), "pid": os.getpid(), "started": time.time()}).encode()
+    if not files.put_if_absent(RUNNER, note):
+        info = files.info(RUNNER)
+        other = json.loads(files.get(RUNNER)) if info else {}
+        alive = info is not None and time.time() - info.modified < STALE_SECONDS
+        if alive and other.get("host") == platform.node():
+            alive = _process_exists(int(other["pid"]))
+        if alive:
+            raise TransientError(
+                f"another runner (process {other['pid']} on {other['host']}) is at work on this run",
+                "wait for it, or add --join to work beside it",
+            )
+        files.put(RUNNER, note)
+    finished = threading.Event()
+
+    def beat() -> None:
+        while not finished.wait(HEARTBEAT_SECONDS):
+            files.put(RUNNER, note)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join()
+        files.delete([RUNNER])
+
+
+def _process_exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
