@@ -1,0 +1,35 @@
+"""How latents are explained."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from nlsim.base import Section
+
+
+class ExplainConfig(Section):
+    """Explanations: by counting (`lexical`), by a language model (`llm`), or from a file (`import`)."""
+
+    method: Literal["lexical", "llm", "import"] = Field(
+        "lexical",
+        description="`lexical`: rules found by counting, no language model; `llm`: written by the language model from "
+        "examples; `import`: read from `path`.",
+    )
+    path: str | None = Field(
+        None, description="File of explanations for `import`: .json, .parquet or .csv with latent and text."
+    )
+    examples: int = Field(40, description="Contexts shown to the language model per latent.", ge=1)
+    sampling: Literal["top", "random", "quantiles"] = Field(
+        "quantiles", description="Which activating contexts are shown: strongest, any, or some of every strength."
+    )
+    quantiles: int = Field(10, description="Strength ranks from which `quantiles` draws equally.", ge=1)
+    highlight: float = Field(
+        0.2, description="Tokens above this part of their context's maximum are marked.", gt=0, le=1
+    )
+    budget: int = Field(48, description="Most tokens that a lexical explanation lists.", ge=1)
+    min_tokens: int = Field(
+        4, description="Latents active at fewer tokens of the explain split get no explanation.", ge=1
+    )
+    max_tokens: int = Field(120, description="Longest answer of the language model, in its tokens.", ge=1)
+    temperature: float = Field(0.0, description="Sampling temperature of the language model.", ge=0)
+    shards: int = Field(1, description="Parts the latents are cut into.", ge=1)

@@ -1,0 +1,26 @@
+"""How explanations are scored."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from nlsim.base import Section
+
+
+class ScoreConfig(Section):
+    """Scores of explanations: a language model tells activating from other contexts."""
+
+    scorers: tuple[Literal["detection", "fuzzing", "embedding"], ...] = Field(
+        ("detection", "fuzzing"),
+        description="`detection`: does the context contain the feature; `fuzzing`: are the marked tokens the right ones; "
+        "`embedding`: similarity of explanation and context under a local embedding model.",
+    )
+    examples: int = Field(100, description="Activating contexts per latent, spread over strength ranks.", ge=1)
+    others: int = Field(100, description="Contexts in which the latent is silent, per latent.", ge=1)
+    quantiles: int = Field(10, description="Strength ranks from which activating contexts are drawn equally.", ge=1)
+    batch: int = Field(5, description="Contexts per prompt; 1 asks about each alone.", ge=1)
+    highlight: float = Field(
+        0.3, description="Fuzzing marks tokens above this part of their context's maximum.", gt=0, le=1
+    )
+    embedding_model: str | None = Field(None, description="Folder of a local embedding model, for `embedding`.")
+    shards: int = Field(1, description="Parts the latents are cut into.", ge=1)

@@ -1,0 +1,33 @@
+"""How activations are predicted from explanations."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from nlsim.base import Section
+
+
+class SimulateConfig(Section):
+    """Predictions: every explained latent at every chosen position of every evaluation and calibration window."""
+
+    prompt: Literal["digit", "binary"] = Field(
+        "digit", description="`digit`: how strong, 0 to 9; `binary`: active or not, 0 or 1."
+    )
+    positions: Literal["last", "all"] = Field(
+        "all",
+        description="`last`: the last token of the window, marked, one prompt each; `all`: every token of the window in "
+        "one prompt, each followed by a slot whose digit is read in the same pass.",
+    )
+    template: Literal["auto", "chat", "base", "simulator"] = Field(
+        "auto",
+        description="Form of the prompt: `simulator` for nlsim's own simulator, `chat` for a model with a chat template, "
+        "`base` for plain text; `auto` looks at the model.",
+    )
+    calibration_rows: int = Field(40, description="Rows of the calibrate split that are predicted.", ge=1)
+    evaluation_rows: int = Field(64, description="Rows of the evaluate split that are predicted.", ge=1)
+    window: int | None = Field(
+        None, description="Tokens of text shown, ending at the last predicted position; none: the whole row.", ge=2
+    )
+    shots: int = Field(3, description="Worked examples in chat and base prompts.", ge=0)
+    latents_per_tile: int = Field(256, description="Latents of one tile, the unit of work and of storage.", ge=1)
+    shards: int = Field(1, description="Parts the latents are cut into.", ge=1)
