@@ -122,7 +122,9 @@ def parse_config(data: Any) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise UsageError("; ".join(_explain(item) for item in error.errors()[:5]), "see `nlsim config schema`") from error
+        raise UsageError(
+            "; ".join(_explain(item) for item in error.errors()[:5]), "see `nlsim config schema`"
+        ) from error
 
 
 def parse_stored(data: Any, where: str) -> Config:

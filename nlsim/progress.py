@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from nlsim import log
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import TaskID
 
 
 class Reporter(Protocol):

@@ -1,0 +1,88 @@
+"""`nlsim status`, `verify` and `gc`: views of a run's commit records."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from nlsim.cli import table
+from nlsim.errors import DataError
+
+URL = click.argument("url", metavar="RUN")
+
+
+@click.command()
+@URL
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def status(url: str, as_json: bool) -> None:
+    """Draw the pipeline of RUN (a folder or s3:// URL) with how many shards of each stage are committed."""
+    from nlsim.pipeline.run import Run
+
+    run = Run.open(url)
+    rows = []
+    for stage in run.pipeline.stages:
+        artifact = run.artifact(stage.name)
+        missing = artifact.missing()
+        rows.append((stage.name, artifact.shards, len(missing), artifact.fingerprint, missing[:8]))
+    if as_json:
+        keys = ("stage", "shards", "missing", "fingerprint", "first_missing")
+        click.echo(json.dumps({"run": url, "stages": [dict(zip(keys, row, strict=True)) for row in rows]}, indent=1))
+        return
+    cells = []
+    for name, shards, missing_count, fingerprint, first in rows:
+        done = shards - missing_count
+        bar = "█" * round(12 * done / shards) if shards else ""
+        gaps = ", ".join(map(str, first)) + (", …" if missing_count > len(first) else "") if done else ""
+        cells.append([name, f"{bar:·<12}", f"{done:,}/{shards:,}", fingerprint, gaps])
+    table.show(f"{run.config.name}: {url}", ["stage", "", ">shards", "fingerprint", "missing shards"], cells)
+    waiting = next((row[0] for row in rows if row[2]), None)
+    click.echo("complete" if waiting is None else f"next: {waiting}; carry on with `nlsim run --run {url}`")
+
+
+@click.command()
+@URL
+@click.option("--repair", is_flag=True, help="Forget the commits of damaged shards, so that the next run redoes them.")
+def verify(url: str, repair: bool) -> None:
+    """Read every committed object of RUN and check its size and SHA-256. Exits 3 when something is damaged."""
+    from nlsim.pipeline.run import Run
+
+    run = Run.open(url)
+    damaged = 0
+    for stage in run.pipeline.stages:
+        artifact = run.artifact(stage.name)
+        problems = artifact.verify(repair=repair)
+        damaged += len(problems)
+        for problem in problems:
+            click.echo(f"{stage.name}: {problem}")
+    if not damaged:
+        click.echo("every committed object is as it was written")
+    elif repair:
+        click.echo(f"{damaged} damaged; their commits are removed: `nlsim run --run {url}` recomputes them")
+    else:
+        raise DataError(f"{damaged} damaged objects in {url}", f"`nlsim verify {url} --repair`, then run it again")
+
+
+@click.command()
+@URL
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@click.option("--grace-minutes", default=60.0, show_default=True, help="Leave attempts younger than this alone.")
+@click.option("--unreferenced", is_flag=True, help="Also delete outputs of configurations the run has left behind.")
+def gc(url: str, dry_run: bool, grace_minutes: float, unreferenced: bool) -> None:
+    """Delete what failed or interrupted attempts left in RUN. Committed data of the run are never touched."""
+    from nlsim.errors import UsageError
+    from nlsim.pipeline.run import Run
+    from nlsim.store.gc import orphans, stale_fingerprints
+
+    run = Run.open(url)
+    if unreferenced and run.lineage.store is not None:
+        raise UsageError("--unreferenced is only for a run with a store of its own", "other runs may use these outputs")
+    found = []
+    for stage in run.pipeline.stages:
+        found += orphans(run.artifact(stage.name), grace_minutes * 60)
+        if unreferenced:
+            found += stale_fingerprints(run.store, stage.name, {run.lineage.stages[stage.name].fingerprint})
+    if not dry_run:
+        run.store.delete(info.key for info in found)
+    verb = "would delete" if dry_run else "deleted"
+    click.echo(f"{verb} {len(found):,} objects, {table.size(sum(info.size for info in found))}")
