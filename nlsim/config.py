@@ -82,8 +82,8 @@ class Loaded(NamedTuple):
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     """Read a YAML file and apply `key=value` overrides (values are YAML).
 
-    Raises UsageError for a missing or unreadable file, an unknown key (naming the nearest known one), a wrong value or a
-    malformed override.
+    Raises UsageError for a missing or unreadable file, an unknown key (naming the nearest known one), a wrong value
+    or a malformed override.
     """
     file = Path(path)
     try:
@@ -122,9 +122,8 @@ def parse_config(data: Any) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise UsageError(
-            "; ".join(_explain(item) for item in error.errors()[:5]), "see `nlsim config schema`"
-        ) from error
+        problems = "; ".join(_explain(item) for item in error.errors()[:5])
+        raise UsageError(problems, "see `nlsim config schema`") from error
 
 
 def parse_stored(data: Any, where: str) -> Config:

@@ -1,4 +1,4 @@
-"""Logs: readable lines on a terminal, one JSON object per line elsewhere. Always on stderr; stdout belongs to results."""
+"""Logs: readable lines on a terminal, one JSON object per line elsewhere. Always on stderr: stdout is for results."""
 
 import datetime
 import json

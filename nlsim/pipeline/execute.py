@@ -102,7 +102,7 @@ def _seconds_since(started: float) -> float:
 
 
 def shard_index(given: int | None) -> int:
-    """The shard to run: `given`, else `JOB_COMPLETION_INDEX` as an Indexed Job sets it. Raises UsageError if neither."""
+    """The shard to run: `given`, else `JOB_COMPLETION_INDEX` of an Indexed Job. Raises UsageError if neither."""
     text = os.environ.get("JOB_COMPLETION_INDEX") if given is None else str(given)
     if text is None:
         raise UsageError("which shard?", "give --shard-index, or set JOB_COMPLETION_INDEX")

@@ -1,4 +1,4 @@
-"""A stage: a pure function from committed inputs to committed outputs, split into shards that know nothing of each other."""
+"""A stage: a pure function from committed inputs to committed outputs, in shards that know nothing of each other."""
 
 from __future__ import annotations
 
