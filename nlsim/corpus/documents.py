@@ -1,0 +1,46 @@
+"""Named documents, whatever they come from."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from nlsim.corpus.config import BuiltinSource, FilesSource, Source
+
+
+class Document(NamedTuple):
+    """A piece of text that belongs together; its name decides its split."""
+
+    name: str
+    text: str
+
+
+def open_documents(source: Source) -> Iterator[Document]:
+    """The source's documents in a fixed order, read as they are asked for.
+
+    Raises DataError when the source is missing, unreadable, or lacks the column.
+    """
+    if isinstance(source, BuiltinSource):
+        from nlsim.corpus.builtin import builtin_documents
+
+        return iter(builtin_documents())
+    if isinstance(source, FilesSource):
+        from nlsim.corpus.files import file_documents
+
+        return file_documents(source)
+    from nlsim.corpus.huggingface import dataset_documents
+
+    return dataset_documents(source)
+
+
+def source_identity(source: Source) -> dict[str, str]:
+    """What pins down the source's content beyond its configuration: digests of local text; a data set's is its revision."""
+    if isinstance(source, BuiltinSource):
+        from nlsim.corpus.builtin import builtin_identity
+
+        return builtin_identity()
+    if isinstance(source, FilesSource):
+        from nlsim.corpus.files import files_identity
+
+        return files_identity(source)
+    from nlsim.corpus.huggingface import dataset_identity
+
+    return dataset_identity(source)

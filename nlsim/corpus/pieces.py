@@ -1,0 +1,94 @@
+"""The bytes of every token as they appear in text, and the text of a row with the place of each token in it."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nlsim.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+class RowText(NamedTuple):
+    """A stretch of text and where its tokens are."""
+
+    text: str
+    start: NDArray[np.int32]
+    """[tokens] character at which each token's text starts."""
+    end: NDArray[np.int32]
+    """[tokens] character after each token's text; the spans touch and cover the text."""
+
+
+class Pieces:
+    """Token id → the bytes that the token stands for in running text."""
+
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        self.bytes = list(pieces)
+
+    def __len__(self) -> int:
+        return len(self.bytes)
+
+    def text(self, tokens: Sequence[int] | NDArray[np.integer]) -> RowText:
+        """The text of consecutive tokens (without BOS) and each token's span.
+
+        A character spelled by several tokens belongs to the last of them, which completes it; the others get an empty
+        span. Bytes that are no valid UTF-8, also at the end, show as U+FFFD.
+        """
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        last = len(tokens) - 1
+        parts = [decoder.decode(self.bytes[int(token)], final=i == last) for i, token in enumerate(tokens)]
+        end = np.cumsum([len(part) for part in parts], dtype=np.int32)
+        return RowText("".join(parts), np.concatenate([np.zeros(1, np.int32), end])[: len(parts)], end)
+
+    def strings(self, tokens: Sequence[int] | NDArray[np.integer]) -> list[str]:
+        """The text of each token of a stretch; together they are the stretch's text."""
+        row = self.text(tokens)
+        return [row.text[a:b] for a, b in zip(row.start, row.end, strict=True)]
+
+
+def token_pieces(tokenizer: PreTrainedTokenizerFast) -> Pieces:
+    """The bytes of all tokens, read off a fast tokenizer's vocabulary.
+
+    Byte-level BPE (GPT-2, GPT-NeoX, Llama 3, Qwen, SmolLM2): one letter of a fixed 256-letter alphabet per byte.
+    SentencePiece-like (Llama 2, Mistral, Gemma): `▁` is a space, `<0x0A>` a byte. Added tokens are spelled as they are.
+    """
+    backend = tokenizer.backend_tokenizer
+    decoder = json.dumps(json.loads(backend.to_str()).get("decoder"))
+    if "ByteLevel" in decoder:
+        alphabet = {letter: byte for byte, letter in byte_alphabet().items()}
+    elif "▁" in decoder or "Metaspace" in decoder or "ByteFallback" in decoder:
+        alphabet = None
+    else:
+        raise UsageError("cannot tell the bytes of this tokenizer's tokens", "use a byte-level or SentencePiece tokenizer")
+    added = {token_id: added.content for token_id, added in tokenizer.added_tokens_decoder.items()}
+    pieces = []
+    for token_id in range(len(tokenizer)):
+        token = backend.id_to_token(token_id)
+        if token is None:
+            pieces.append(b"")
+        elif token_id in added:
+            pieces.append(added[token_id].encode())
+        elif alphabet is not None:
+            pieces.append(bytes(alphabet[letter] for letter in token))
+        elif match := _BYTE_TOKEN.fullmatch(token):
+            pieces.append(bytes([int(match[1], 16)]))
+        else:
+            pieces.append(token.replace("▁", " ").encode())
+    return Pieces(pieces)
+
+
+def byte_alphabet() -> dict[int, str]:
+    """GPT-2's byte → letter table: printable Latin-1 bytes stand for themselves, the rest for letters from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [byte for byte in range(256) if byte not in set(printable)]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(0x100 + i) for i, byte in enumerate(rest)}

@@ -1,0 +1,68 @@
+"""The subject's tokenizer, set up so that text means what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nlsim.errors import DataError, UsageError
+from nlsim.subject.config import SubjectConfig
+from nlsim.subject.locate import Location, locate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def load_tokenizer(config: SubjectConfig) -> PreTrainedTokenizerFast:
+    """The model's tokenizer. A special token's spelling inside a text is tokenized as ordinary text.
+
+    Raises DataError when it cannot be loaded, UsageError when it has no fast form (the token bytes are read from it).
+    """
+    import transformers
+    from transformers import AutoTokenizer
+
+    location = locate(config)
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(location.path, revision=location.revision)
+    except (OSError, ValueError, KeyError) as error:
+        raise load_failure("tokenizer", location, error) from error
+    if not tokenizer.is_fast:
+        raise UsageError(f"the tokenizer of {config.model} has no tokenizer.json form", "convert it with transformers first")
+    tokenizer.split_special_tokens = True
+    return tokenizer
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+    """The tokens of each text, without special tokens, by as many threads as the machine has."""
+    backend = tokenizer.backend_tokenizer
+    backend.encode_special_tokens = True
+    backend.no_truncation()
+    backend.no_padding()
+    return [np.asarray(e.ids, np.int32) for e in backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+
+def bos_token(tokenizer: PreTrainedTokenizerFast) -> int:
+    """The token that begins every row: the tokenizer's BOS; where it has none (Qwen), its EOS; else its padding token."""
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
+        if token is not None:
+            return int(token)
+    raise UsageError("the tokenizer has no BOS, EOS or padding token", "set bos_token in its tokenizer_config.json")
+
+
+def load_failure(part: str, location: Location, error: Exception) -> DataError:
+    """One line for a model that cannot be loaded, with what to do about the likely cause."""
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if location.local:
+        return DataError(f"cannot load the {part} in {location.path} ({reason})", "the folder is damaged or incomplete")
+    text = str(error).lower()
+    if "gated" in text or "401" in text or "403" in text:
+        todo = "accept its licence on huggingface.co, then set HF_TOKEN"
+    elif "revision" in text and location.revision:
+        todo = f"check the revision {location.revision}"
+    else:
+        todo = "check the name and the network, or download it first (`hf download`) and give its folder"
+    return DataError(f"cannot load the {part} of {location.path} from the Hugging Face hub ({reason})", todo)
