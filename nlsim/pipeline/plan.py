@@ -24,8 +24,8 @@ class Hardware(NamedTuple):
 
 
 HARDWARE = (
-    # Sustained rates: 80 % of the bf16 GEMM rate measured on an H200 (790 TFLOP/s), an H100 alike; the A100's data-sheet
-    # rate times the same share of peak; 105 TFLOP/s realistic on an A40; float32 on two AVX-512 cores.
+    # Sustained rates: 80 % of the bf16 GEMM rate measured on an H200 (790 TFLOP/s), an H100 alike; the data-sheet rate
+    # of an A100 times the same share of peak; 105 TFLOP/s realistic on an A40; float32 on two AVX-512 cores.
     Hardware("2 CPU cores", 1.0e11, None),
     Hardware("A40", 1.0e14, 0.79),
     Hardware("A100", 2.1e14, 1.79),
