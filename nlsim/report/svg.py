@@ -1,4 +1,4 @@
-"""Figures as SVG text: axes, points with intervals, lines with bands, steps. Colours and fonts come from the page's CSS.
+"""Figures as SVG text: axes, points with intervals, lines with bands, steps. Colours and fonts come from the page.
 
 Every mark carries a `<title>` with its numbers, so a figure can be read without a script; series differ by marker and
 dash as well as by colour (Okabe and Ito's colour-blind-safe palette, set in `static/report.css` as `--s1` … `--s7`).

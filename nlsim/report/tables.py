@@ -1,0 +1,124 @@
+"""Tables: one description, written as HTML, Markdown or CSV. Numbers come with their interval and n."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Literal, NamedTuple
+
+from nlsim.report.svg import number
+
+
+class Column(NamedTuple):
+    """A column's heading."""
+
+    name: str
+    unit: str = ""
+    better: Literal["", "higher", "lower"] = ""
+    """Which direction is good; shown as an arrow."""
+
+    @property
+    def heading(self) -> str:
+        arrow = {"": "", "higher": " ↑", "lower": " ↓"}[self.better]
+        return f"{self.name}{arrow}" + (f" ({self.unit})" if self.unit else "")
+
+
+class Number(NamedTuple):
+    """A number with its interval. NaN: it could not be computed."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    def text(self) -> str:
+        """`3.191 (3.1 to 3.28)`, or without the interval where there is none."""
+        interval = self.interval()
+        return f"{number(self.value)} ({interval})" if interval else number(self.value)
+
+    def interval(self) -> str:
+        known = math.isfinite(self.low) and math.isfinite(self.high)
+        return f"{number(self.low)} to {number(self.high)}" if known else ""
+
+
+Cell = str | int | Number | None
+"""Text, a count, a number with interval, or None: was not run."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table. The first cell of a row is its heading."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+    """What the numbers are, their interval and n, below the table."""
+    strong: frozenset[int] = frozenset()
+    """Rows that are set in bold."""
+
+    def html(self) -> str:
+        """An HTML table that scrolls sideways where the page is narrow."""
+        head = "".join(
+            f'<th scope="col"{"" if place == 0 else " class=n"}>{escape(column.heading)}</th>'
+            for place, column in enumerate(self.columns)
+        )
+        body = "".join(
+            f'<tr{" class=strong" if place in self.strong else ""}><th scope="row">{escape(str(row[0]))}</th>'
+            + "".join(_html(cell) for cell in row[1:])
+            + "</tr>"
+            for place, row in enumerate(self.rows)
+        )
+        caption = escape(self.title) + (f". {escape(self.note)}" if self.note else "")
+        return (
+            f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(self.title, quote=True)}"><table>'
+            f"<caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        )
+
+    def markdown(self) -> str:
+        """A Markdown table with its title above and its note below."""
+        lines = [
+            f"**{self.title}**\n",
+            "| " + " | ".join(_plain(column.heading) for column in self.columns) + " |",
+            "|" + "|".join("---" if place == 0 else "---:" for place in range(len(self.columns))) + "|",
+        ]
+        lines += ["| " + " | ".join(_plain(_text(cell)) for cell in row) + " |" for row in self.rows]
+        return "\n".join(lines) + (f"\n\n{self.note}" if self.note else "") + "\n"
+
+    def csv(self) -> str:
+        """CSV with full precision; a number with an interval takes three columns."""
+        wide = [any(isinstance(row[place], Number) for row in self.rows) for place in range(len(self.columns))]
+        heading: list[str] = []
+        for column, is_wide in zip(self.columns, wide, strict=True):
+            heading += [column.name, f"{column.name}_low", f"{column.name}_high"] if is_wide else [column.name]
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(heading)
+        for row in self.rows:
+            cells: list[str | int | float] = []
+            for cell, is_wide in zip(row, wide, strict=True):
+                values = list(cell) if isinstance(cell, Number) else [cell, None, None][: 3 if is_wide else 1]
+                cells += ["" if v is None or (isinstance(v, float) and math.isnan(v)) else v for v in values]
+            writer.writerow(cells)
+        return buffer.getvalue()
+
+
+def _text(cell: Cell) -> str:
+    if cell is None:
+        return "not run"
+    if isinstance(cell, Number):
+        return cell.text()
+    return f"{cell:,}" if isinstance(cell, int) else cell
+
+
+def _plain(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _html(cell: Cell) -> str:
+    if isinstance(cell, Number) and cell.interval():
+        return f'<td class="n">{escape(number(cell.value))}<br><small>{escape(cell.interval())}</small></td>'
+    return f'<td class="n">{escape(_text(cell))}</td>'
