@@ -72,17 +72,22 @@ def gc(url: str, dry_run: bool, grace_minutes: float, unreferenced: bool) -> Non
     """Delete what failed or interrupted attempts left in RUN. Committed data of the run are never touched."""
     from nlsim.errors import UsageError
     from nlsim.pipeline.run import Run
-    from nlsim.store.gc import orphans, stale_fingerprints
+    from nlsim.store.gc import collect_garbage
 
     run = Run.open(url)
     if unreferenced and run.lineage.store is not None:
         raise UsageError("--unreferenced is only for a run with a store of its own", "other runs may use these outputs")
-    found = []
-    for stage in run.pipeline.stages:
-        found += orphans(run.artifact(stage.name), grace_minutes * 60)
-        if unreferenced:
-            found += stale_fingerprints(run.store, stage.name, {run.lineage.stages[stage.name].fingerprint})
-    if not dry_run:
-        run.store.delete(info.key for info in found)
+    found = collect_garbage(run.store, grace_minutes * 60, remove=not dry_run)
     verb = "would delete" if dry_run else "deleted"
-    click.echo(f"{verb} {len(found):,} objects, {table.size(sum(info.size for info in found))}")
+    click.echo(f"{verb} {found.objects:,} objects of unfinished attempts, {table.size(found.bytes)}")
+    if unreferenced:
+        stale = [
+            info
+            for name, lineage in run.lineage.stages.items()
+            for info in run.store.list(f"{name}/")
+            if not info.key.startswith(f"{name}/{lineage.fingerprint}/")
+        ]
+        if not dry_run:
+            run.store.delete(info.key for info in stale)
+        left = table.size(sum(info.size for info in stale))
+        click.echo(f"{verb} {len(stale):,} objects of configurations this run has left behind, {left}")

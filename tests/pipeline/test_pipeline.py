@@ -1,8 +1,7 @@
 """Order, choice of stages, fingerprints."""
 
-from types import ModuleType
-
 import pytest
+import toy
 
 from nlsim.config import Config
 from nlsim.errors import UsageError
@@ -13,7 +12,7 @@ def changed(config: Config, **update: object) -> Config:
     return config.model_copy(update=update)
 
 
-def test_an_input_must_come_before_its_stage(toy: ModuleType) -> None:
+def test_an_input_must_come_before_its_stage() -> None:
     numbers, squares, total = toy.toy().stages
     with pytest.raises(ValueError, match="squares"):
         Pipeline("wrong", (numbers, total, squares))
@@ -21,17 +20,17 @@ def test_an_input_must_come_before_its_stage(toy: ModuleType) -> None:
         Pipeline("twice", (numbers, numbers))
 
 
-def test_until_keeps_what_a_stage_needs_and_nothing_else(toy: ModuleType) -> None:
+def test_until_keeps_what_a_stage_needs_and_nothing_else() -> None:
     assert [stage.name for stage in toy.toy().until("squares").stages] == ["numbers", "squares"]
     assert [stage.name for stage in toy.toy().until("numbers").stages] == ["numbers"]
 
 
-def test_an_unknown_stage_names_the_nearest(toy: ModuleType) -> None:
+def test_an_unknown_stage_names_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"no stage 'sqares': did you mean squares\?"):
         toy.toy().stage("sqares")
 
 
-def test_a_fingerprint_changes_with_what_the_stage_reads_and_passes_downstream(toy: ModuleType, config: Config) -> None:
+def test_a_fingerprint_changes_with_what_the_stage_reads_and_passes_downstream(config: Config) -> None:
     def prints(config: Config) -> dict[str, str]:
         return {name: planned.fingerprint for name, planned in toy.toy().planned(config).items()}
 
@@ -53,7 +52,7 @@ def test_fields_that_change_only_speed_leave_fingerprints_alone(config: Config) 
 
 
 def test_the_version_and_the_identity_are_part_of_the_fingerprint(
-    toy: ModuleType, config: Config, monkeypatch: pytest.MonkeyPatch
+    config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = toy.Numbers()
     before = stage.fingerprint(config, {})

@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import toy
 
 from nlsim.config import Config
 from nlsim.errors import DataError, IncompleteError, TransientError, UsageError
 from nlsim.pipeline.execute import execute_shard, shard_index
+from nlsim.pipeline.pipeline import Pipeline
 from nlsim.pipeline.plan import HARDWARE, plan_config, write_plan
 from nlsim.pipeline.run import Run
 from nlsim.pipeline.runner import RUNNER, carry_out, sole_runner
@@ -38,7 +39,7 @@ def data_bytes(run: Run) -> dict[str, str]:
     }
 
 
-def test_a_run_computes_everything_once(toy: ModuleType, config: Config, store_url: str) -> None:
+def test_a_run_computes_everything_once(toy_pipeline: Pipeline, config: Config, store_url: str) -> None:
     run = Run.create(store_url, config)
     assert finish(run) == [4, 4, 1]
     assert json.loads(run.files.get("total.json")) == {"total": sum(n * n for n in range(40))}
@@ -48,7 +49,7 @@ def test_a_run_computes_everything_once(toy: ModuleType, config: Config, store_u
 
 
 def test_a_failed_shard_leaves_nothing_visible_and_the_rest_stays(
-    toy: ModuleType, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy_pipeline: Pipeline, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = Run.create(str(tmp_path / "undisturbed"), config)
     finish(undisturbed)
@@ -67,7 +68,7 @@ def test_a_failed_shard_leaves_nothing_visible_and_the_rest_stays(
 
 
 def test_a_changed_configuration_is_refused_then_reuses_what_it_leaves_unchanged(
-    toy: ModuleType, config: Config, tmp_path: Path
+    toy_pipeline: Pipeline, config: Config, tmp_path: Path
 ) -> None:
     url = str(tmp_path)
     finish(Run.create(url, config))
@@ -80,14 +81,14 @@ def test_a_changed_configuration_is_refused_then_reuses_what_it_leaves_unchanged
     assert finish(back) == [0, 0, 0], "the outputs of the first configuration were still there"
 
 
-def test_two_runs_share_a_store(toy: ModuleType, config: Config, tmp_path: Path) -> None:
+def test_two_runs_share_a_store(toy_pipeline: Pipeline, config: Config, tmp_path: Path) -> None:
     shared = str(tmp_path / "shared")
     assert finish(Run.create(str(tmp_path / "a"), config, shared)) == [4, 4, 1]
     assert finish(Run.create(str(tmp_path / "b"), config, shared)) == [0, 0, 0]
     assert (tmp_path / "b" / "total.json").exists(), "what a stage publishes is published for every run"
 
 
-def test_opening_what_is_no_run(toy: ModuleType, config: Config, tmp_path: Path) -> None:
+def test_opening_what_is_no_run(toy_pipeline: Pipeline, config: Config, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no run at"):
         Run.open(str(tmp_path / "nothing"))
     run = Run.create(str(tmp_path / "run"), config)
@@ -96,7 +97,7 @@ def test_opening_what_is_no_run(toy: ModuleType, config: Config, tmp_path: Path)
         Run.open(run.url)
 
 
-def test_wrong_stage_or_shard(toy: ModuleType, config: Config, tmp_path: Path) -> None:
+def test_wrong_stage_or_shard(toy_pipeline: Pipeline, config: Config, tmp_path: Path) -> None:
     run = Run.create(str(tmp_path), config)
     with pytest.raises(UsageError, match="shards 0 to 3, not 4"):
         execute_shard(run, "numbers", 4, REPORTER)
@@ -117,7 +118,7 @@ def test_the_shard_index_comes_from_the_option_or_the_job(monkeypatch: pytest.Mo
 
 
 def test_sigterm_stops_between_steps_and_the_next_call_finishes(
-    toy: ModuleType, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy_pipeline: Pipeline, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run.create(str(tmp_path), config)
     before: Callable[..., None] = toy.Squares.execute
@@ -135,7 +136,7 @@ def test_sigterm_stops_between_steps_and_the_next_call_finishes(
     assert finish(run) == [0, 3, 1]
 
 
-def test_a_second_runner_is_told_unless_it_joins(toy: ModuleType, config: Config, tmp_path: Path) -> None:
+def test_a_second_runner_is_told_unless_it_joins(toy_pipeline: Pipeline, config: Config, tmp_path: Path) -> None:
     run = Run.create(str(tmp_path), config)
     with sole_runner(run.files):
         with pytest.raises(TransientError, match=r"another runner \(process"), sole_runner(run.files):
@@ -145,7 +146,7 @@ def test_a_second_runner_is_told_unless_it_joins(toy: ModuleType, config: Config
     assert run.files.info(RUNNER) is None
 
 
-def test_the_note_of_a_dead_runner_is_taken_over(toy: ModuleType, config: Config, tmp_path: Path) -> None:
+def test_the_note_of_a_dead_runner_is_taken_over(toy_pipeline: Pipeline, config: Config, tmp_path: Path) -> None:
     run = Run.create(str(tmp_path), config)
     run.files.put(RUNNER, json.dumps({"host": "another-machine", "pid": 1, "started": 0}).encode())
     os.utime(tmp_path / RUNNER, (time.time() - 3600,) * 2)
@@ -153,7 +154,7 @@ def test_the_note_of_a_dead_runner_is_taken_over(toy: ModuleType, config: Config
         assert finish(run) == [4, 4, 1]
 
 
-def test_ten_runners_at_once_leave_the_same_bytes(toy: ModuleType, config: Config, tmp_path: Path) -> None:
+def test_ten_runners_at_once_leave_the_same_bytes(toy_pipeline: Pipeline, config: Config, tmp_path: Path) -> None:
     alone = Run.create(str(tmp_path / "alone"), config)
     finish(alone)
     url = str(tmp_path / "together")
@@ -175,7 +176,7 @@ def test_ten_runners_at_once_leave_the_same_bytes(toy: ModuleType, config: Confi
     assert data_bytes(Run.open(url)) == data_bytes(alone)
 
 
-def test_the_plan_says_what_workflows_need(toy: ModuleType, config: Config, tmp_path: Path) -> None:
+def test_the_plan_says_what_workflows_need(toy_pipeline: Pipeline, config: Config, tmp_path: Path) -> None:
     run = Run.create(str(tmp_path), config)
     rows = plan_config(config)
     write_plan(run, rows)

@@ -1,0 +1,87 @@
+"""Fixtures that tests of every package can use: places to store things."""
+
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toy
+
+from nlsim.config import Config, parse_config
+from nlsim.pipeline.pipeline import Pipeline
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[dict[str, str]]:
+    """Environment variables that lead to an S3 server: NLSIM_TEST_S3_ENDPOINT with the caller's AWS_*, else moto's."""
+    common = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "4", "AWS_REGION": "us-east-1"}
+    if endpoint := os.environ.get("NLSIM_TEST_S3_ENDPOINT"):
+        given = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        yield {**common, **given, "AWS_ENDPOINT_URL": endpoint}
+        return
+    from moto.server import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Quiet(WSGIRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log(self, *_: object, **__: object) -> None:
+            pass
+
+    moto = DomainDispatcherApplication(create_backend_app)
+    one_at_a_time = threading.Lock()
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        with one_at_a_time:  # moto checks and writes in two steps; a real server's conditional put is atomic
+            return list(moto(environ, start_response))
+
+    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Quiet)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield {
+        **common,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
+    }
+    server.shutdown()
+    thread.join()
+
+
+@pytest.fixture
+def s3_url(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """s3://<a fresh bucket>/some/prefix, with the environment set so that `open_objects` reaches it."""
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("NLSIM_CACHE", str(tmp_path / "cache"))
+    import boto3
+
+    bucket = f"nlsim-{uuid.uuid4().hex[:12]}"
+    boto3.session.Session(region_name="us-east-1").client("s3").create_bucket(Bucket=bucket)
+    return f"s3://{bucket}/some/prefix"
+
+
+@pytest.fixture(params=["directory", "s3"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A fresh store of each kind."""
+    return str(request.getfixturevalue("s3_url") if request.param == "s3" else tmp_path / "store")
+
+
+@pytest.fixture
+def config() -> Config:
+    """The least that a configuration must say."""
+    return parse_config({"name": "toy", "subject": {"model": "nlsim:tiny"}, "coder": {"path": "nlsim:tiny-skip"}})
+
+
+@pytest.fixture
+def toy_pipeline(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    """The pipeline of toy.py, in place of every experiment's."""
+    monkeypatch.setattr("nlsim.experiments.registry.pipeline_of", lambda _config: toy.toy())
+    return toy.toy()
