@@ -1,7 +1,7 @@
 # nlsim. `make help` lists the targets. The first call of any target installs everything into .venv.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
@@ -13,13 +13,13 @@ help: ## List the targets.
 	@grep -hE '^[a-zA-Z0-9_%-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-20s %s\n", $$1, $$2}'
 
 $(UV):
-	@command -v $(PYTHON) >/dev/null || { echo "nlsim needs Python 3.11 or later: set PYTHON=…"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nlsim needs Python 3.11 or later: make PYTHON=…"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 $(INSTALLED): $(UV) requirements.lock pyproject.toml
-	$(UV) pip sync --quiet --python $(BIN)/python requirements.lock --allow-empty-requirements
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps uv==$(UV_VERSION) --editable .
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --requirement requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
 .PHONY: install
