@@ -179,7 +179,7 @@ class Projection:
         return self.start + min(max(part, 0.0), 1.0) * (self.end - self.start)
 
     def ticks(self) -> list[float]:
-        """Round values: about five on a linear scale; on a log scale powers of ten, with 2 and 5 where those are few."""
+        """Round values: about five on a linear scale; powers of ten on a log scale, 2 and 5 between if few."""
         if self.scale == "log":
             exponents = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             for steps in ((1,), (1, 3), (1, 2, 5)):
