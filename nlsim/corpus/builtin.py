@@ -28,7 +28,7 @@ def builtin_documents() -> tuple[Document, ...]:
 
 @cache
 def builtin_identity() -> dict[str, str]:
-    """The Python version and a digest of the source files that the text is taken from (cheaper than the text itself)."""
+    """The Python version and a digest of the files that the text is taken from (cheaper than gathering it)."""
     state = hashlib.sha256()
     for name, path in _sources():
         state.update(f"{name}\0".encode())

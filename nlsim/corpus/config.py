@@ -21,7 +21,8 @@ class FilesSource(Section):
     format: Literal["auto", "txt", "jsonl", "parquet"] = Field("auto", description="`auto`: by the file's suffix.")
     column: str = Field("text", description="Field of a JSON line, or column of a Parquet file, that holds the text.")
     separator: str | None = Field(
-        None, description="Text files: what separates documents, for example a blank line. Default: a file is a document."
+        None,
+        description="Text files: what separates documents, e.g. a blank line. Default: a file is one.",
     )
 
 
@@ -49,7 +50,7 @@ Source = Annotated[
 
 
 class RowBudgets(Section):
-    """The most rows kept in each split. Fewer documents give fewer rows; a split with a budget and no row is an error."""
+    """The most rows kept in each split. Little text gives fewer; a split with a budget and no row is an error."""
 
     train: int = Field(8192, ge=0, description="For training coders and other models; never read by a run's stages.")
     explain: int = Field(1024, ge=0, description="Where explanations and token statistics come from.")
@@ -71,12 +72,14 @@ class SplitFractions(Section):
 class CorpusConfig(Section):
     """Text to rows of tokens: BOS and consecutive tokens of one document, documents split into five disjoint parts."""
 
-    source: Source = Field(default_factory=BuiltinSource, description="Where the text comes from; a bare name is its kind.")
+    source: Source = Field(
+        default_factory=BuiltinSource, description="Where the text comes from; a bare word is its kind."
+    )
     context: int = Field(64, ge=4, le=1 << 16, description="Tokens in a row, BOS included.")
     rows: RowBudgets = Field(default_factory=RowBudgets, description="The most rows kept in each split.")
     fractions: SplitFractions = Field(default_factory=SplitFractions, description="How documents are split.")
     seed: int = Field(0, ge=0, description="Decides which document goes to which split, and the order of rows.")
-    min_tokens: int = Field(16, ge=2, description="A row with fewer text tokens than this (a document's end) is dropped.")
+    min_tokens: int = Field(16, ge=2, description="A row with fewer text tokens (a document's end) is dropped.")
     max_documents: int | None = Field(None, ge=1, description="Read at most this many documents.")
 
     @model_validator(mode="after")

@@ -32,7 +32,7 @@ def open_documents(source: Source) -> Iterator[Document]:
 
 
 def source_identity(source: Source) -> dict[str, str]:
-    """What pins down the source's content beyond its configuration: digests of local text; a data set's is its revision."""
+    """What pins down the content beyond the configuration: digests of local text, a hub data set's revision."""
     if isinstance(source, BuiltinSource):
         from nlsim.corpus.builtin import builtin_identity
 

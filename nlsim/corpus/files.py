@@ -1,10 +1,10 @@
 """Documents from local text, JSON-lines and Parquet files."""
 
-import glob
 import hashlib
 import json
 import os
 from collections.abc import Iterator
+from glob import glob
 from pathlib import Path
 
 from nlsim.corpus.config import FilesSource
@@ -31,7 +31,7 @@ def file_documents(source: FilesSource) -> Iterator[Document]:
             for number, text in enumerate(readers[form](file, source)):
                 yield Document(f"{file.relative_to(root).as_posix()}:{number}", text)
         except OSError as error:
-            raise DataError(f"cannot read {file} ({error.strerror or error})", "check the path and its permissions") from error
+            raise DataError(f"cannot read {file} ({error.strerror or error})", "check its permissions") from error
         except UnicodeDecodeError as error:
             raise DataError(f"{file} is not UTF-8 text (byte {error.start})", "convert it, e.g. with iconv") from error
 
@@ -40,10 +40,10 @@ def matched_files(source: FilesSource) -> list[Path]:
     """The files that the paths and patterns name, sorted, each once. A pattern or path without a file is an error."""
     found: set[Path] = set()
     for pattern in source.paths:
-        matches = [Path(match) for match in glob.glob(str(Path(pattern).expanduser()), recursive=True)]
+        matches = [Path(match) for match in glob(str(Path(pattern).expanduser()), recursive=True)]  # noqa: PTH207
         files = [match.resolve() for match in matches if match.is_file()]
         if not files:
-            raise DataError(f"no file matches {pattern}", "check corpus.source.paths; relative paths start where nlsim runs")
+            raise DataError(f"no file matches {pattern}", "check corpus.source.paths (relative to where nlsim runs)")
         found.update(files)
     return sorted(found)
 
@@ -73,7 +73,9 @@ def _read_jsonl(file: Path, source: FilesSource) -> Iterator[str]:
             try:
                 record = json.loads(line)
             except json.JSONDecodeError as error:
-                raise DataError(f"{file}:{number} is not JSON ({error.msg})", "each line must be one JSON object") from error
+                raise DataError(
+                    f"{file}:{number} is not JSON ({error.msg})", "each line must be one JSON object"
+                ) from error
             fields = sorted(record) if isinstance(record, dict) else []
             if source.column not in fields:
                 raise _no_column(f"{file}:{number}", source.column, fields)

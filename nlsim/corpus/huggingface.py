@@ -41,7 +41,9 @@ def _open(source: HuggingFaceSource) -> Iterable[Mapping[str, Any]]:
     try:
         import datasets
     except ImportError as error:
-        raise UsageError("reading a Hugging Face data set needs the library", "pip install 'nlsim[datasets]'") from error
+        raise UsageError(
+            "reading a Hugging Face data set needs the library", "pip install 'nlsim[datasets]'"
+        ) from error
 
     datasets.disable_progress_bars()
     try:
@@ -61,7 +63,8 @@ def _open(source: HuggingFaceSource) -> Iterable[Mapping[str, Any]]:
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise DataError(
-            f"cannot open the data set {source.path} ({reason})", "check its name, configuration and split, and the network"
+            f"cannot open the data set {source.path} ({reason})",
+            "check its name, configuration and split, and the network",
         ) from error
 
 
@@ -69,5 +72,7 @@ def _read(rows: Iterable[Mapping[str, Any]], source: HuggingFaceSource) -> Itera
     for row in rows:
         if source.column not in row:
             known = ", ".join(sorted(row))
-            raise DataError(f"{source.path} has no column {source.column!r}", f"set corpus.source.column; there are: {known}")
+            raise DataError(
+                f"{source.path} has no column {source.column!r}", f"set corpus.source.column; there are: {known}"
+            )
         yield row

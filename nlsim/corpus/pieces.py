@@ -69,7 +69,9 @@ def token_pieces(tokenizer: PreTrainedTokenizerFast) -> Pieces:
     elif "▁" in decoder or "Metaspace" in decoder or "ByteFallback" in decoder:
         alphabet = None
     else:
-        raise UsageError("cannot tell the bytes of this tokenizer's tokens", "use a byte-level or SentencePiece tokenizer")
+        raise UsageError(
+            "cannot tell the bytes of this tokenizer's tokens", "use a byte-level or SentencePiece tokenizer"
+        )
     added = {token_id: added.content for token_id, added in tokenizer.added_tokens_decoder.items()}
     pieces = []
     for token_id in range(len(tokenizer)):
@@ -88,7 +90,7 @@ def token_pieces(tokenizer: PreTrainedTokenizerFast) -> Pieces:
 
 
 def byte_alphabet() -> dict[int, str]:
-    """GPT-2's byte → letter table: printable Latin-1 bytes stand for themselves, the rest for letters from U+0100 on."""
+    """GPT-2's byte → letter table: printable Latin-1 bytes are themselves, the rest are letters from U+0100 on."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     rest = [byte for byte in range(256) if byte not in set(printable)]
     return {byte: chr(byte) for byte in printable} | {byte: chr(0x100 + i) for i, byte in enumerate(rest)}

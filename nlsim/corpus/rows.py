@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 _SURPLUS = 4
-"""Documents are read until each split has this many times its budget, so that the rows kept come from many documents."""
+"""Reading stops when each split has this many times its budget, so that the rows kept come from many documents."""
+_UNSPACED = ((0x0E00, 0x1000), (0x1780, 0x1800), (0x2E80, 0xA000), (0x20000, 0x32000))
+"""Thai, Lao, Tibetan; Khmer; Chinese and Japanese: scripts that put no space between words."""
 _BATCH = 64
 """Documents tokenized at a time."""
 
@@ -63,7 +65,7 @@ def build_rows(
     documents: Iterable[Document],
     tokenizer: PreTrainedTokenizerFast,
     config: CorpusConfig,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Rows:
     """Cut documents into rows and choose each split's budget of them.
 
@@ -86,7 +88,8 @@ def build_rows(
                 rank = unit_hash("row", config.seed, document.name, start)
                 candidates[split].append(_Candidate(rank, len(read), start, end))
             read.append((document.name, split, tokens))
-        progress(min(wanted, sum(min(len(candidates[s]), budgets[s]) for s in Split)), wanted)
+        if progress is not None:
+            progress(sum(min(len(candidates[split]), budgets[split]) for split in Split), wanted)
         if all(len(candidates[split]) >= _SURPLUS * budget for split, budget in budgets.items()):
             break
     if not any(candidates.values()):
@@ -159,7 +162,7 @@ def _is_word(character: str) -> bool:
     if not character:
         return True
     code = ord(character)
-    unspaced = 0x0E00 <= code < 0x1000 or 0x1780 <= code < 0x1800 or 0x2E80 <= code < 0xA000 or 0x20000 <= code < 0x32000
+    unspaced = any(low <= code < high for low, high in _UNSPACED)
     return (character.isalnum() or character in "_'’") and not unspaced
 
 

@@ -13,7 +13,7 @@ class SubjectConfig(Section):
     model: str = Field(
         "smollm2-135m",
         min_length=1,
-        description="A folder, a hub name, `smollm2-135m` (the wheel of the `smollm2` extra) or `nlsim:NAME` (shipped).",
+        description="A folder, a hub name, `smollm2-135m` (from the `smollm2` extra) or `nlsim:NAME` (shipped).",
     )
     revision: str | None = Field(None, description="Commit, tag or branch of a hub model.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(

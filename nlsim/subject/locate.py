@@ -10,7 +10,7 @@ from nlsim.errors import DataError, UsageError
 from nlsim.subject.config import SubjectConfig
 
 SMOLLM2 = "smollm2-135m"
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "vocab.json")
+_TOKENIZER_FILES = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model"}
 
 
 class Location(NamedTuple):
@@ -44,12 +44,14 @@ def locate(config: SubjectConfig) -> Location:
     if not folder.is_dir():
         raise DataError(f"the model folder {folder} does not exist", "give a folder with config.json, or a hub name")
     if not (folder / "config.json").is_file():
-        raise DataError(f"{folder} is no model folder: it has no config.json", "give the folder that save_pretrained wrote")
+        raise DataError(
+            f"{folder} is no model folder: it has no config.json", "give the folder that save_pretrained wrote"
+        )
     return Location(str(folder), None, local=True)
 
 
 def model_identity(config: SubjectConfig) -> dict[str, str]:
-    """What pins down a model's weights and tokenizer: digests of local files, a published digest, or the hub revision."""
+    """What pins down a model's weights and tokenizer: digests of local files, or the hub revision."""
     return _identity(config, weights=True)
 
 
@@ -68,7 +70,7 @@ def _identity(config: SubjectConfig, weights: bool) -> dict[str, str]:
     folder = Path(locate(config).path)
     names = {p.name for p in folder.iterdir() if p.suffix in {".json", ".safetensors", ".model"} and p.is_file()}
     if not weights:
-        names &= set(_TOKENIZER_FILES)
+        names &= _TOKENIZER_FILES
     found = {}
     for name in sorted(names):
         with (folder / name).open("rb") as file:

@@ -7,7 +7,6 @@ half-precision offset) has no exact 16-bit form.
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from importlib.util import find_spec
@@ -54,7 +53,9 @@ def verify(folder: Path) -> list[str]:
     if not _complete(folder):
         return [f"{folder}: incomplete"]
     recorded = json.loads((folder / _RECORD).read_text())["files"]
-    return [f"{folder / name}: altered" for name, facts in recorded.items() if _sha256(folder / name) != facts["sha256"]]
+    return [
+        f"{folder / name}: altered" for name, facts in recorded.items() if _sha256(folder / name) != facts["sha256"]
+    ]
 
 
 def gguf_file() -> Path:
@@ -79,10 +80,10 @@ def _install(folder: Path) -> None:
         if folder.exists():
             shutil.rmtree(folder)
         ready = Path(made).with_suffix(".ready")  # the temporary folder itself must stay for its own clean-up
-        os.replace(made, ready)
+        Path(made).rename(ready)
         Path(made).mkdir()
         ready.chmod(0o755)
-        os.replace(ready, folder)
+        ready.rename(folder)
 
 
 def _convert(gguf: Path, target: Path) -> None:

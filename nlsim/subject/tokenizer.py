@@ -22,7 +22,7 @@ def load_tokenizer(config: SubjectConfig) -> PreTrainedTokenizerFast:
     Raises DataError when it cannot be loaded, UsageError when it has no fast form (the token bytes are read from it).
     """
     import transformers
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     location = locate(config)
     transformers.utils.logging.disable_progress_bar()
@@ -30,8 +30,10 @@ def load_tokenizer(config: SubjectConfig) -> PreTrainedTokenizerFast:
         tokenizer = AutoTokenizer.from_pretrained(location.path, revision=location.revision)
     except (OSError, ValueError, KeyError) as error:
         raise load_failure("tokenizer", location, error) from error
-    if not tokenizer.is_fast:
-        raise UsageError(f"the tokenizer of {config.model} has no tokenizer.json form", "convert it with transformers first")
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise UsageError(
+            f"the tokenizer of {config.model} has no tokenizer.json form", "convert it with transformers first"
+        )
     tokenizer.split_special_tokens = True
     return tokenizer
 
@@ -46,7 +48,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[NDA
 
 
 def bos_token(tokenizer: PreTrainedTokenizerFast) -> int:
-    """The token that begins every row: the tokenizer's BOS; where it has none (Qwen), its EOS; else its padding token."""
+    """The token that begins every row: the tokenizer's BOS; where it has none (Qwen), its EOS; else its padding."""
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
         if token is not None:
             return int(token)
