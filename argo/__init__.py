@@ -1,0 +1,1 @@
+"""Any pipeline of nlsim as an Argo workflow template, and as Indexed Jobs."""

@@ -1,0 +1,163 @@
+"""The pod that runs one shard, as plain Kubernetes objects: the same in a workflow and in an Indexed Job."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from argo.cluster import Cluster
+    from nlsim.pipeline.stage import Resources
+
+USER = 10001
+"""Numeric user and group of the images: `runAsNonRoot` needs a number."""
+
+RETRIED_EXIT_CODES = (75, 137, 143)
+"""Try again later, killed (out of memory, or the node's end), terminated."""
+FINAL_EXIT_CODES = (2, 3, 4, 78)
+"""Wrong use, bad data, missing input: the same call fails the same way."""
+
+Json = dict[str, Any]
+
+
+class Size(NamedTuple):
+    """What a container asks for, as Kubernetes quantities."""
+
+    cpus: str
+    memory_mi: int
+    gpus: int
+
+    def quantities(self, gpu_resource: str) -> Json:
+        """Requests, which are also the limits: the pod then has the best quality of service."""
+        asked = {"cpu": self.cpus, "memory": f"{self.memory_mi}Mi"}
+        return asked | ({gpu_resource: str(self.gpus)} if self.gpus else {})
+
+
+def size_of(resources: Resources) -> Size:
+    """`resources` in Kubernetes' units: millicores and mebibytes, rounded up."""
+    millicores = math.ceil(resources.cpus * 1000)
+    cpus = str(millicores // 1000) if millicores % 1000 == 0 else f"{millicores}m"
+    return Size(cpus, math.ceil(resources.memory_gb * 1e9 / 2**20), resources.gpus)
+
+
+def image(cluster: Cluster, resources: Resources) -> str:
+    """The image of a stage."""
+    return str(getattr(cluster.images, resources.image))
+
+
+def environment(cluster: Cluster, resources: Resources) -> list[Json]:
+    """Variables of the container: threads as many as CPUs, caches in writable places."""
+    threads = str(max(int(resources.cpus), 1))
+    values = {"NLSIM_LOG": "json", "OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
+    if cluster.model_cache is not None:
+        values |= {"HF_HOME": "/models", "HF_HUB_OFFLINE": "1"}
+    return [{"name": name, "value": value} for name, value in values.items()]
+
+
+def environment_sources(cluster: Cluster) -> list[Json]:
+    """The ConfigMap and Secret whose keys become variables. Optional: a cloud role may replace the Secret."""
+    return [
+        {"configMapRef": {"name": cluster.environment, "optional": True}},
+        {"secretRef": {"name": cluster.secret, "optional": cluster.workload_identity}},
+    ]
+
+
+def volumes(cluster: Cluster, resources: Resources) -> list[Json]:
+    """The writable scratch folder; shared memory and the model cache where models run."""
+    found: list[Json] = [{"name": "scratch", "emptyDir": {"sizeLimit": gibibytes(cluster.scratch_gb)}}]
+    if resources.gpus:
+        limit = gibibytes(cluster.gpu.shared_memory_gb)
+        found.append({"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": limit}})
+    if cluster.model_cache is not None and resources.image != "cpu":
+        claim = {"claimName": cluster.model_cache, "readOnly": True}
+        found.append({"name": "models", "persistentVolumeClaim": claim})
+    return found
+
+
+def mounts(cluster: Cluster, resources: Resources) -> list[Json]:
+    """Where `volumes` appear."""
+    places = {"scratch": "/tmp", "shared-memory": "/dev/shm", "models": "/models"}  # noqa: S108 - in the container
+    return [
+        {"name": volume["name"], "mountPath": places[volume["name"]]}
+        | ({"readOnly": True} if volume["name"] == "models" else {})
+        for volume in volumes(cluster, resources)
+    ]
+
+
+def gibibytes(value: float) -> str:
+    """A quantity of memory or disk."""
+    return f"{math.ceil(value * 1024)}Mi"
+
+
+def pod_security() -> Json:
+    """What the Pod Security level `restricted` wants of a pod."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": USER,
+        "runAsGroup": USER,
+        "fsGroup": USER,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def container_security(read_only: bool = True) -> Json:
+    """What `restricted` wants of a container, and a read-only root file system."""
+    security: Json = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    return security | ({"readOnlyRootFilesystem": True} if read_only else {})
+
+
+def placement(cluster: Cluster, resources: Resources) -> Json:
+    """Node selector, tolerations, priority and runtime of pods with GPUs; nothing for the others."""
+    if not resources.gpus:
+        return {}
+    gpu = cluster.gpu
+    found: Json = {"tolerations": [toleration.model_dump(exclude_none=True) for toleration in gpu.tolerations]}
+    if gpu.node_selector:
+        found["nodeSelector"] = dict(gpu.node_selector)
+    if gpu.priority_class is not None:
+        found["priorityClassName"] = gpu.priority_class
+    if gpu.runtime_class is not None:
+        found["runtimeClassName"] = gpu.runtime_class
+    return {key: value for key, value in found.items() if value}
+
+
+def stage_container(cluster: Cluster, resources: Resources, args: list[str]) -> Json:
+    """The container `main` that runs `nlsim ARGS`."""
+    quantities = size_of(resources).quantities(cluster.gpu.resource)
+    return {
+        "name": "main",
+        "image": image(cluster, resources),
+        "imagePullPolicy": cluster.images.pull_policy,
+        "command": ["nlsim"],
+        "args": args,
+        "env": environment(cluster, resources),
+        "envFrom": environment_sources(cluster),
+        "resources": {"requests": quantities, "limits": quantities},
+        "volumeMounts": mounts(cluster, resources),
+        "securityContext": container_security(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+
+
+def pod_spec(cluster: Cluster, resources: Resources, args: list[str]) -> Json:
+    """A whole pod for a Job, without any token of the API server."""
+    spec = {
+        "restartPolicy": "Never",
+        "serviceAccountName": cluster.stage_account,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": cluster.grace_seconds,
+        "activeDeadlineSeconds": int(cluster.shard_hours * 3600),
+        "securityContext": pod_security(),
+        "containers": [stage_container(cluster, resources, args)],
+        "volumes": volumes(cluster, resources),
+    }
+    if cluster.images.pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in cluster.images.pull_secrets]
+    return spec | placement(cluster, resources)
+
+
+def compact(value: Json) -> str:
+    """JSON on one line, for patches inside YAML."""
+    return json.dumps(value, separators=(",", ":"))

@@ -1,0 +1,45 @@
+"""Remove from an environment what a container never runs, and record what is left.
+
+    python3 trim.py ENVIRONMENT
+
+Test suites, C headers and static libraries of packages, the descriptions of cloud services that nlsim does not call,
+clients of protocols that it does not speak: about half of the cpu image without this.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+SERVICES = {"s3", "sso", "sso-oidc", "sts"}
+"""Services of botocore that are kept: the store, and the ways to sign in to it."""
+UNUSED = (
+    "botocore/data/*/",  # but see SERVICES
+    "kubernetes/aio",
+    "numpy/**/tests", "pandas/tests", "scipy/**/tests", "sklearn/**/tests", "pyarrow/tests", "networkx/**/tests",
+    "joblib/test", "sympy/**/tests", "torch/test", "torch/include", "torch/share", "torch/lib/*.a",
+    "pyarrow/include", "pyarrow/src", "pyarrow/*.pxd", "pyarrow/*.pyx", "pyarrow/includes",
+    "pyarrow/libarrow_flight.so*", "pyarrow/_flight*", "pyarrow/libarrow_substrait.so*", "pyarrow/_substrait*",
+    "pyarrow/libarrow_s3.so*", "pyarrow/_s3fs*",
+    "scipy/datasets", "sklearn/datasets/data", "sklearn/datasets/images", "sklearn/datasets/descr",
+    "nvidia/**/include", "**/*.a",
+)  # fmt: skip
+
+
+def main(environment: Path) -> None:
+    """Trim `environment` and write its list of packages to `packages.json`."""
+    (site,) = environment.glob("lib/python3*/site-packages")
+    for pattern in UNUSED:
+        for path in sorted(site.glob(pattern)):
+            if pattern.startswith("botocore") and (path.name in SERVICES or path.is_file()):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.exists() or path.is_symlink():
+                path.unlink()
+    names = sorted(path.name.removesuffix(".dist-info").rsplit("-", 1) for path in site.glob("*.dist-info"))
+    (environment / "packages.json").write_text(json.dumps(dict(names), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
