@@ -11,9 +11,6 @@ class CalibrateConfig(Section):
     least_mass: float = Field(
         0.05, description="A prediction whose choices hold less probability than this counts as failed.", ge=0, lt=1
     )
-    folds: int = Field(
-        4, description="Document folds: shared curves are fitted on the others, and judged on the one left out.", ge=2
-    )
     pooled_reads: float = Field(
         100.0,
         description="Quantile normalisation: a latent's own distribution of predictions is mixed with that of all "
@@ -31,7 +28,7 @@ class CalibrateConfig(Section):
         3, description="Groups of latents by score, each with its own prior of how far predictions are trusted.", ge=1
     )
     fit_pairs: int = Field(
-        400_000,
+        200_000,
         description="At most so many (latent, position) pairs fit the shared curves; all active ones count first.",
         ge=1000,
     )
