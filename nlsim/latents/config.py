@@ -4,20 +4,24 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from nlsim.base import Section, speed_only
+from nlsim.base import Section
 
 
 class CacheConfig(Section):
     """The row-major cache: every token's code, computed once."""
 
-    shard_tokens: int = Field(1_000_000, description="Most tokens in one shard; a shard is a block of whole rows.", ge=1)
+    splits: tuple[Literal["train", "explain", "score", "calibrate", "evaluate"], ...] = Field(
+        ("explain", "score", "calibrate", "evaluate"),
+        description="Splits whose rows are cached; train is there for training other models and is left out.",
+        min_length=1,
+    )
+    shard_tokens: int = Field(1_000_000, description="Tokens in one shard; a shard is a block of whole rows.", ge=1)
     outlier_norm: float = Field(
         10.0,
-        description="A position is an outlier (a massive-norm token) when the norm of what the hooked module reads or "
-        "writes there is more than this many times the median norm of its row, position 0 left out.",
+        description="A position is an outlier (a massive-norm token) when the norm of what the coder reads or "
+        "rebuilds there is more than this many times the median norm of its row, position 0 left out.",
         gt=1,
     )
-    batch_tokens: int = speed_only(8192, "Tokens, padding included, in one forward pass of the subject.", ge=1)
 
 
 class IndexConfig(Section):
@@ -32,8 +36,8 @@ class IndexConfig(Section):
     )
     shard_tokens: int = Field(
         2_000_000,
-        description="The index is cut into one range of latents per this many cached tokens, so that a shard's size does "
-        "not depend on the length of the run.",
+        description="The index has one shard, a range of latents, per this many cached tokens, so that the size of a "
+        "shard does not depend on the length of the run.",
         ge=1,
     )
 
@@ -43,8 +47,8 @@ class LatentsConfig(Section):
 
     choose: Literal["all", "first", "random", "listed", "heaviest"] = Field(
         "all",
-        description="`all`; the `first` ones by number; `random` ones (a larger count only adds to a smaller one); those "
-        "`listed` in ids; the `heaviest` by activation summed over the explain split times decoder norm.",
+        description="`all`; the `first` ones by number; `random` ones (a larger count only adds to a smaller one); "
+        "those `listed` in ids; the `heaviest` by activation summed over the explain split times decoder norm.",
     )
     count: int | None = Field(None, description="How many, at most; needed for first, random and heaviest.", ge=1)
     ids: tuple[int, ...] = Field((), description="The latents of `listed`.")
@@ -55,7 +59,7 @@ class LatentsConfig(Section):
         0, description="Rows of the score split in which a latent must be active; listed ones are exempt.", ge=0
     )
     max_density: float = Field(
-        1.0, description="Largest part of all tokens at which a latent may be active; listed ones are exempt.", gt=0, le=1
+        1.0, description="Largest part of tokens at which a latent may be active; listed ones are exempt.", gt=0, le=1
     )
 
     @model_validator(mode="after")

@@ -1,0 +1,106 @@
+"""Stage `cache`: which latents are active at every token. A shard is a block of rows."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from nlsim.latents.arrays import FloatArray, IntArray, cuts
+from nlsim.latents.rows import TokenRows
+from nlsim.pipeline.stage import Estimate, Resources, Stage, StageContext
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nlsim.coders.coder import Coder
+    from nlsim.coders.config import CoderConfig
+    from nlsim.config import Config
+    from nlsim.latents.encode import Encoded
+    from nlsim.store.artifact import ShardWriter
+    from nlsim.subject.config import SubjectConfig
+    from nlsim.subject.model import Subject
+
+TYPICAL_ACTIVE = 32
+"""Latents active per token where a plan has to guess."""
+
+
+class Cache(Stage):
+    """tokens → codes, row-major.
+
+    Objects of a shard: arrays `codes`, see `encode.Encoded`, of all tokens of its rows; arrays `statistics`: active
+    [width] codes per latent, decoder_norm [width], outlier (global positions); JSON `coder`: what readers must know of
+    the coder. Memory: the models, one batch and one shard of codes, whatever the length of the run.
+    """
+
+    name: ClassVar[str] = "cache"
+    sections: ClassVar[tuple[str, ...]] = ("cache", "subject", "coder")
+    inputs: ClassVar[tuple[str, ...]] = ("tokens",)
+
+    def shards(self, config: Config) -> int:
+        return -(-cached_tokens_at_most(config) // config.cache.shard_tokens)
+
+    def resources(self, config: Config) -> Resources:
+        return Resources(image="model", cpus=2.0, memory_gb=8.0, gpus=int(config.subject.device.startswith("cuda")))
+
+    def estimate(self, config: Config) -> Estimate:
+        tokens = cached_tokens_at_most(config)
+        return Estimate(tokens=tokens, bytes=tokens * TYPICAL_ACTIVE * 4)
+
+    def identity(self, config: Config) -> Mapping[str, str]:
+        from nlsim.coders.load import coder_identity
+        from nlsim.subject.locate import model_identity
+
+        return {**model_identity(config.subject), **coder_identity(config.coder)}
+
+    def execute(self, context: StageContext) -> None:
+        from nlsim.latents.encode import encode_rows, per_token
+
+        subject, coder = models(context.config.subject, context.config.coder)
+        rows = TokenRows.of(context.inputs["tokens"])
+        cached = rows.of_splits(context.config.cache.splits)
+        first, last = cuts(len(cached), context.shards)[context.shard : context.shard + 2]
+        mine = cached[first:last]
+        position = rows.positions(mine)
+        encoded = encode_rows(
+            subject,
+            coder,
+            rows.tokens_RT[mine],
+            rows.length_R[mine],
+            outlier_norm=context.config.cache.outlier_norm,
+            batch_tokens=subject.batch_tokens,
+            names=mine,
+            progress=lambda done: context.progress(done, len(position), "tokens"),
+        )
+        write_codes(context.output, encoded, position, coder.decoder_MD.float().norm(dim=1).cpu().numpy())
+        facts = coder.meta.model_dump(include={"kind", "hookpoint", "d_in", "d_out", "width", "activation", "skip"})
+        splits = list(context.config.cache.splits)
+        context.output.json("coder", {**facts, "per_token": per_token(coder), "splits": splits})
+        context.output.count(rows=len(mine), tokens=len(position))
+
+
+def write_codes(output: ShardWriter, encoded: Encoded, position: IntArray, decoder_norm_M: FloatArray) -> None:
+    """Write a shard's codes and their statistics, and count them. `position`: global positions of the tokens."""
+    arrays = {"index": encoded.latent, "value": encoded.value}
+    output.arrays("codes", arrays if encoded.indptr is None else {**arrays, "indptr": encoded.indptr})
+    active = np.bincount(encoded.latent[encoded.value > 0], minlength=len(decoder_norm_M))
+    outlier = position[encoded.outlier]
+    output.arrays("statistics", {"active": active, "decoder_norm": decoder_norm_M, "outlier": outlier})
+    output.count(active=int(active.sum()), outliers=len(outlier), saturated=encoded.saturated)
+
+
+def cached_tokens_at_most(config: Config) -> int:
+    """Tokens that the configuration allows to be cached; short documents make it fewer."""
+    budget = config.corpus.rows.model_dump()
+    return max(1, sum(budget[split] for split in config.cache.splits) * config.corpus.context)
+
+
+@lru_cache(maxsize=1)
+def models(subject: SubjectConfig, coder: CoderConfig) -> tuple[Subject, Coder]:
+    """The subject and the coder, loaded once for all shards that one process computes."""
+    from nlsim.coders.load import load_coder
+    from nlsim.subject.model import Subject
+
+    loaded = Subject.load(subject)
+    return loaded, load_coder(coder)
