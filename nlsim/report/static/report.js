@@ -75,7 +75,7 @@
     for (const entry of items) entry.button.tabIndex = entry === reachable ? 0 : -1;
   };
 
-  const shade = (value) => `${Math.round(8 + 82 * Math.log10(1 + 9 * value / 99))}%`;
+  const shade = (value) => `${Math.round(6 + 40 * Math.log10(1 + 9 * value / 99))}%`;
   const context = (entry) => {
     const row = element("div", { class: "context" }, element("span", { class: "strength" }, number(entry.max)));
     entry.tokens.forEach((text, i) => {
