@@ -1,1 +1,1 @@
-"""Language-model engines that choose among next tokens and write text, and the prompts they read."""
+"""Language models behind one interface: which of these tokens comes next, and write text."""

@@ -1,0 +1,109 @@
+"""What every engine can do, and the choice between them."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from nlsim import log
+from nlsim.errors import UsageError
+from nlsim.lm.config import LmConfig
+from nlsim.lm.prompts import IntArray, PromptTree
+
+if TYPE_CHECKING:
+    from nlsim.lm.templates import Tokenizer
+
+
+class Choices(NamedTuple):
+    """Answers of one trie, in its depth-first order."""
+
+    logprobs_RC: npt.NDArray[np.float32]
+    """Log-probability of each choice as the next token, over the *full* vocabulary, at temperature 1. The mass
+    `exp(logprobs_RC).sum(1)` is what the choices hold together; −inf where an endpoint did not tell."""
+
+    @property
+    def mass_R(self) -> npt.NDArray[np.float32]:
+        """Probability that the next token is one of the choices."""
+        mass: npt.NDArray[np.float32] = np.exp(self.logprobs_RC).sum(axis=1, dtype=np.float32)
+        return mass
+
+
+class Generation(NamedTuple):
+    """Text written after one prompt."""
+
+    text: str
+    tokens: int
+    """Tokens written."""
+    finished: bool
+    """Whether the model ended by itself or at a stop string, rather than at the limit."""
+
+
+class Engine(Protocol):
+    """A language model that answers prompts."""
+
+    @property
+    def name(self) -> str:
+        """`packed`, `transformers`, `vllm` or `openai`."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What turns prompts into the token ids this engine takes."""
+
+    def choose(self, trees: Iterable[PromptTree], choices: Sequence[int]) -> Iterator[Choices]:
+        """For every trie, the log-probabilities of the tokens `choices` at every read, in bounded memory."""
+
+    def generate(
+        self,
+        prompts: Sequence[IntArray],
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        stop: Sequence[str] = (),
+    ) -> list[Generation]:
+        """Continue every prompt: greedily at temperature 0, else sampled; equal seeds give equal texts per prompt."""
+
+    def facts(self) -> dict[str, str]:
+        """What produced the answers, for commit records: engine, model, precision, versions, counts, cost."""
+
+
+def load_engine(config: LmConfig) -> Engine:
+    """Load the language model. Raises UsageError when the configuration or what is installed does not allow it."""
+    if not config.model:
+        raise UsageError("no language model is configured", "set lm.model: a folder, a hub name or smollm2-135m")
+    name, why = pick(config)
+    if config.engine == "auto":
+        log.event("language model engine", engine=name, why=why)
+    if name == "openai":
+        from nlsim.lm.openai import OpenAIEngine
+
+        return OpenAIEngine(config)
+    if name == "vllm":
+        from nlsim.lm.vllm import VllmEngine
+
+        return VllmEngine(config)
+    if name == "transformers":
+        from nlsim.lm.plain import TransformersEngine
+
+        return TransformersEngine(config)
+    from nlsim.lm.packed import PackedEngine
+
+    return PackedEngine(config)
+
+
+def pick(config: LmConfig) -> tuple[str, str]:
+    """The engine that `config` means, and why."""
+    if config.engine != "auto":
+        return config.engine, "configured"
+    if config.endpoint.base_url:
+        return "openai", "lm.endpoint.base_url is set"
+    if importlib.util.find_spec("torch") is None:
+        if importlib.util.find_spec("vllm") is None:
+            raise UsageError("no engine is installed", "install nlsim[model], or set lm.endpoint.base_url to a server")
+        return "vllm", "vllm is installed"
+    if config.vllm.quantization and importlib.util.find_spec("vllm") is not None:
+        return "vllm", "the checkpoint is quantized"
+    return "packed", "computes every shared prefix once, on this machine's CPU or GPU"

@@ -1,0 +1,110 @@
+"""Loading tokenizers and models of the in-process engines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from nlsim.errors import DataError, UsageError
+from nlsim.lm.config import LmConfig
+from nlsim.subject.config import SubjectConfig
+from nlsim.subject.locate import Location, locate
+from nlsim.subject.tokenizer import load_failure
+
+
+def device_of(config: LmConfig) -> torch.device:
+    """The device that inputs go to. Raises UsageError when it is not there."""
+    name = config.device
+    if name in ("auto", "shard"):
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"lm.device {name!r} is not a device", "use cpu, cuda, cuda:1, auto or shard") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"lm.device {name}: there is no such GPU here", "use lm.device auto")
+    return device
+
+
+def dtype_of(config: LmConfig, device: torch.device) -> torch.dtype:
+    """The precision of weights and activations."""
+    if config.dtype != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[config.dtype]
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def place_of(config: LmConfig, name: str) -> Location:
+    """Where a model or tokenizer is read from."""
+    return locate(SubjectConfig(model=name, revision=config.revision))
+
+
+def load_tokenizer(config: LmConfig) -> Any:
+    """The tokenizer of the model. Raises DataError when it cannot be loaded."""
+    from transformers import AutoTokenizer
+
+    location = place_of(config, config.tokenizer or config.model)
+    try:
+        return AutoTokenizer.from_pretrained(location.path, revision=location.revision)
+    except (OSError, ValueError, KeyError) as error:
+        raise load_failure("tokenizer", location, error) from error
+
+
+def load_model(config: LmConfig) -> Any:
+    """The model, in evaluation mode, on its device. Raises DataError when it cannot be loaded."""
+    import transformers
+    from transformers import AutoModelForCausalLM
+
+    transformers.utils.logging.disable_progress_bar()
+    device = device_of(config)
+    location = place_of(config, config.model)
+    placement: dict[str, Any] = {"device_map": "auto"} if config.device == "shard" else {}
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            location.path, revision=location.revision, dtype=dtype_of(config, device), **placement
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise load_failure("language model", location, error) from error
+    if config.adapter:
+        model = _adapted(model, config.adapter)
+    if not placement:
+        model.to(device=device)
+    return model.eval().requires_grad_(False)
+
+
+def _adapted(model: Any, adapter: str) -> Any:
+    """`model` with a LoRA adapter merged into its weights."""
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise UsageError("lm.adapter needs peft", "pip install peft") from error
+    try:
+        return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"adapter {adapter!r} does not fit the model ({_first_line(error)})", "check lm.adapter"
+        ) from error
+
+
+def context_length(model: Any) -> int:
+    """The longest prompt the model takes: learned positions, or what rotary frequencies that depend on length allow."""
+    config = model.config.get_text_config()
+    longest = int(getattr(config, "max_position_embeddings", None) or 1 << 30)
+    rope = getattr(config, "rope_parameters", None) or {}
+    for section in rope.values() if any(isinstance(value, dict) for value in rope.values()) else [rope]:
+        if isinstance(section, dict) and section.get("rope_type") in ("dynamic", "longrope"):
+            longest = min(longest, int(section.get("original_max_position_embeddings") or longest))
+    return longest
+
+
+def check_length(tokens: int, longest: int) -> None:
+    """Raise UsageError for a prompt that the model cannot take."""
+    if tokens > longest:
+        raise UsageError(
+            f"a prompt has {tokens} tokens, the model takes {longest}",
+            "show fewer examples or shorter contexts, or choose a model with a longer context",
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -1,0 +1,109 @@
+"""Engine `packed`: every shared prefix once, no padding, the last layer and the head only where they are read."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nlsim import log
+from nlsim.lm.backend import Backbone
+from nlsim.lm.config import LmConfig
+from nlsim.lm.engine import Choices, Generation
+from nlsim.lm.head import Head
+from nlsim.lm.loading import check_length, context_length, load_model, load_tokenizer
+from nlsim.lm.packing import Piece, plan, stream
+from nlsim.lm.plain import model_facts
+from nlsim.lm.prompts import IntArray, PromptTree
+from nlsim.lm.trie import Path, TriePass
+from nlsim.lm.writing import write
+
+BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
+"""Rows of a pass: on a CPU activations should stay in the cache, on a GPU matrix products should be large."""
+
+
+class PackedEngine:
+    """Our engine."""
+
+    name = "packed"
+
+    def __init__(self, config: LmConfig, model: Any = None, tokenizer: Any = None) -> None:
+        """Load what `config` names, or take a loaded model (whose attention backend is switched) and tokenizer."""
+        self.config = config
+        self.model = load_model(config) if model is None else model
+        self.tokenizer = load_tokenizer(config) if tokenizer is None and model is None else tokenizer
+        self.longest = context_length(self.model)
+        self.backbone = Backbone(self.model, config.compile)
+        self.head = Head(self.model)
+        self.batch_tokens = config.batch_tokens or BATCH_TOKENS.get(self.backbone.device.type, 2048)
+
+    @torch.inference_mode()
+    def choose(self, trees: Iterable[PromptTree], choices: Sequence[int]) -> Iterator[Choices]:
+        """Tries are cut into micro-batches that run on from one trie into the next."""
+        wanted = torch.tensor(list(choices), device=self.head.device)
+        path = Path()
+        due: deque[int] = deque()  # reads of each trie not yet answered
+        answers = np.empty((0, len(choices)), dtype=np.float32)
+        batch: list[Piece] = []
+        size = 0
+
+        def finished(answers: Any) -> Iterator[Choices]:
+            start = 0
+            while due and len(answers) - start >= due[0]:
+                n = due.popleft()
+                yield Choices(answers[start : start + n])
+                start += n
+            self._left = answers[start:]
+
+        for made in stream(trees, self.batch_tokens):
+            for piece in made:
+                check_length(piece.depth + len(piece.tokens), self.longest)
+                if batch and size + len(piece.tokens) > self.batch_tokens:
+                    answers = np.concatenate([answers, *self._run(batch, path, wanted)])
+                    yield from finished(answers)
+                    answers, batch, size = self._left, [], 0
+                batch.append(piece)
+                size += len(piece.tokens)
+            due.append(sum(len(piece.reads) for piece in made))
+        if batch:
+            answers = np.concatenate([answers, *self._run(batch, path, wanted)])
+        yield from finished(answers)
+
+    def _run(self, batch: list[Piece], path: Path, wanted: Tensor) -> list[Any]:
+        """Answers of a micro-batch's reads. When memory runs out, try its halves, and make later ones smaller."""
+        try:
+            return [self._forward(batch, path, wanted)]
+        except (torch.OutOfMemoryError, MemoryError):
+            path.drop()
+            if len(batch) == 1:
+                raise
+        torch.cuda.empty_cache()
+        self.batch_tokens = max(1, self.batch_tokens // 2)
+        log.event("out of memory: smaller micro-batches from now on", tokens=self.batch_tokens)
+        half = len(batch) // 2
+        return [*self._run(batch[:half], path, wanted), *self._run(batch[half:], path, wanted)]
+
+    def _forward(self, batch: list[Piece], path: Path, wanted: Tensor) -> Any:
+        layout = plan(batch, path.ends)
+        hidden_RD = self.backbone.hidden(TriePass(layout, path))
+        path.commit(layout)
+        return self.head.choices(hidden_RD.to(self.head.device), wanted).cpu().numpy()
+
+    def generate(
+        self,
+        prompts: Sequence[IntArray],
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        stop: Sequence[str] = (),
+    ) -> list[Generation]:
+        """Prompts of similar length in one batch."""
+        return write(self.model, self.tokenizer, prompts, max_tokens, temperature, seed, stop, self.batch_tokens)
+
+    def facts(self) -> dict[str, str]:
+        """Engine, model, precision, micro-batch and versions."""
+        return {**model_facts(self.name, self.config, self.model), "batch_tokens": str(self.batch_tokens)}
