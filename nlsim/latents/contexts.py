@@ -91,8 +91,9 @@ class ContextSampler:
         low, high = inside(active, row * self.index.context + start, length)
         strength = segments(np.maximum, active.value, low, high)
         order = np.argsort(-strength, kind="stable")
-        quantile = np.empty(len(order), np.int64)
-        quantile[order] = np.arange(len(order)) * quantiles // len(order)
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        quantile = rank * quantiles // len(order)
         if kind == "top":
             chosen = order[:count]
         elif kind == "random":
@@ -103,7 +104,7 @@ class ContextSampler:
             mass = segments(np.add, active.value.astype(np.float64), low, high)
             # Largest log-weight + Gumbel noise: successive draws without replacement (Efraimidis, Spirakis 2006).
             chosen = np.argsort(-(np.log(mass) + rng.gumbel(size=len(mass))), kind="stable")[:count]
-        chosen = chosen[np.argsort(-strength[chosen], kind="stable")]
+        chosen = chosen[np.argsort(rank[chosen])]
         return gather(
             self.index.rows,
             active,

@@ -1,5 +1,7 @@
 """Row-major codes to latent-major entries, against scipy and by properties."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -38,7 +40,7 @@ def test_agrees_with_scipy(seed: int, tokens: int, k: int, width: int, shards: i
     truth = truth.tocsc()
     truth.sort_indices()
     bounds = cuts(width, shards)
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+    for low, high in itertools.pairwise(bounds):
         starts, found_token, found_value = transposed(latent, value, token, int(low), int(high))
         expected = truth[:, low:high]
         np.testing.assert_array_equal(starts, expected.indptr)

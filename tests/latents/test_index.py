@@ -136,7 +136,7 @@ def test_splits_that_are_not_cached(tmp_path: Path) -> None:
 
 
 def test_unknown_latent(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="there is no latent 12.*has 12"):
+    with pytest.raises(UsageError, match=r"there is no latent 12.*has 12"):
         random_world(tmp_path).open().activations(12)
 
 

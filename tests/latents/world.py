@@ -1,4 +1,4 @@
-"""Runs whose activations are known, as real artifacts in a directory or bucket: the truth that readers must give back."""
+"""Runs whose activations are known, as real artifacts in a directory or bucket: the truth that readers give back."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from nlsim.config import Config, parse_config
 from nlsim.corpus.splits import Split
 from nlsim.latents.arrays import cuts
 from nlsim.latents.cache_stage import write_codes
+from nlsim.latents.contexts import Contexts
 from nlsim.latents.encode import Encoded
 from nlsim.latents.index import LatentIndex
 from nlsim.latents.index_stage import Index
@@ -21,7 +22,7 @@ from nlsim.store.objects import open_objects
 
 
 class World:
-    """`z_RTM` [rows, context, width] float16 activations of rows of `tokens_RT`, cached and indexed by the real code."""
+    """`z_RTM` [rows, context, width] float16 activations of the tokens, cached and indexed by the real code."""
 
     def __init__(
         self,
@@ -114,3 +115,30 @@ def random_world(
     density = np.linspace(0, 0.9, width) ** 2
     z = np.where(rng.random((rows, context, width)) < density, rng.gamma(2.0, 1.0, (rows, context, width)), 0)
     return World(url, tokens, length, split, z.astype(np.float16), **options)
+
+
+def world_of(path: Path, z_RTM: np.ndarray, split: Split = Split.EXPLAIN, **options: object) -> LatentIndex:
+    """Full rows of one split, token numbers 1, 2, … 9, 1, … along each row."""
+    rows, context, _ = z_RTM.shape
+    tokens = np.tile(np.arange(context) % 9 + 1, (rows, 1))
+    lengths, splits = np.full(rows, context), np.full(rows, int(split))
+    return World(path, tokens, lengths, splits, z_RTM.astype(np.float16), **options).open()  # type: ignore[arg-type]
+
+
+def check(contexts: Contexts, index: LatentIndex, split: Split) -> None:
+    """Windows lie in rows of the split, apart from each other, and show the right tokens and activations."""
+    first, last = index.rows.block(split)
+    assert ((contexts.row_N >= first) & (contexts.row_N < last)).all()
+    assert len(np.unique(contexts.row_N)) == len(contexts.row_N)
+    assert (contexts.start_N >= 1).all()
+    assert (contexts.start_N + contexts.length_N <= index.rows.length_R[contexts.row_N]).all()
+    assert ((contexts.target_N >= 0) & (contexts.target_N < contexts.length_N)).all()
+    truth = index.codes_of_rows(np.arange(index.rows.count)).dense(np.array([contexts.latent]), index.width)[:, 0]
+    dense = np.zeros(index.rows.tokens_RT.size, np.float32)
+    dense[index.rows.positions(np.arange(index.rows.count))] = truth
+    for n, (row, start, size) in enumerate(zip(contexts.row_N, contexts.start_N, contexts.length_N, strict=True)):
+        begin = row * index.context + start
+        np.testing.assert_array_equal(contexts.tokens_NL[n, :size], index.rows.tokens_RT[row, start : start + size])
+        np.testing.assert_array_equal(contexts.activation_NL[n, :size], dense[begin : begin + size])
+        assert not contexts.tokens_NL[n, size:].any()
+        assert not contexts.activation_NL[n, size:].any()
