@@ -1,6 +1,5 @@
 """Documents from local text, JSON-lines and Parquet files."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from nlsim.corpus.config import FilesSource
 from nlsim.corpus.documents import Document
 from nlsim.errors import DataError
+from nlsim.store.cache import file_sha256
 
 _FORMATS = {".txt": "txt", ".text": "txt", ".md": "txt", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 
@@ -53,8 +53,7 @@ def files_identity(source: FilesSource) -> dict[str, str]:
     digests = {}
     for number, file in enumerate(matched_files(source)):
         try:
-            with file.open("rb") as data:
-                digests[f"file {number}"] = hashlib.file_digest(data, "sha256").hexdigest()
+            digests[f"file {number}"] = file_sha256(file)
         except OSError as error:
             raise DataError(f"cannot read {file} ({error.strerror or error})", "check its permissions") from error
     return digests

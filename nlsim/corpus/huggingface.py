@@ -1,6 +1,5 @@
 """Documents from a Hugging Face data set."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from nlsim.corpus.config import HuggingFaceSource
 from nlsim.corpus.documents import Document
 from nlsim.errors import DataError, UsageError
+from nlsim.store.cache import file_sha256
 
 
 def dataset_documents(source: HuggingFaceSource) -> Iterator[Document]:
@@ -30,11 +30,9 @@ def dataset_identity(source: HuggingFaceSource) -> dict[str, str]:
     local = [Path(file) for file in source.data_files if Path(file).is_file()]
     if Path(source.path).is_dir():
         local += sorted(file for file in Path(source.path).rglob("*") if file.is_file())
-    digests = {}
-    for number, file in enumerate(local):
-        with file.open("rb") as data:
-            digests[f"file {number}"] = hashlib.file_digest(data, "sha256").hexdigest()
-    return digests or {"revision": source.revision or "main"}
+    return {f"file {number}": file_sha256(file) for number, file in enumerate(local)} or {
+        "revision": source.revision or "main"
+    }
 
 
 def _open(source: HuggingFaceSource) -> Iterable[Mapping[str, Any]]:

