@@ -46,7 +46,7 @@
   const number = (value, digits = 2) => value === null || value === undefined ? "n/a" : value.toFixed(digits);
   const percent = (value) => value === null || value === undefined ? "n/a" : `${(100 * value).toPrecision(2)} %`;
   const visible = (text) => text.replace(/\n/g, "⏎\n").replace(/\t/g, "⇥\t")
-    .replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g,
+    .replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g,
       (c) => `U+${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
 
   // One button per latent; `content-visibility` keeps ten thousand of them cheap and leaves find-in-page working.
