@@ -1,0 +1,57 @@
+"""From pre-activations to the list of active latents: TopK, BatchTopK, ReLU and JumpReLU."""
+
+import torch
+from torch import Tensor
+
+from nlsim.coders.coder import Codes
+
+GROUP = 64  # latents per group in the two-step top-k
+
+
+def largest(acts_NM: Tensor, k: int) -> Codes:
+    """The `k` largest of each row, largest first.
+
+    Wide rows are searched in two steps: the k groups of 64 latents with the largest maxima hold all of the k largest
+    latents, so only those are looked at one by one. The result is exact (equal values may be taken in another order).
+    """
+    n, width = acts_NM.shape
+    groups = width // GROUP
+    if width % GROUP or groups < 4 * k:
+        value_NK, index_NK = acts_NM.topk(k, dim=1)
+        return Codes(index_NK, value_NK)
+    acts_NGS = acts_NM.view(n, groups, GROUP)
+    group_NK = acts_NGS.amax(2).topk(k, dim=1, sorted=False).indices
+    shortlist_NC = acts_NGS.gather(1, group_NK[:, :, None].expand(-1, -1, GROUP)).reshape(n, k * GROUP)
+    value_NK, place_NK = shortlist_NC.topk(k, dim=1)
+    index_NK = group_NK.gather(1, place_NK // GROUP) * GROUP + place_NK % GROUP
+    return Codes(index_NK, value_NK)
+
+
+def top_k(pre_NM: Tensor, k: int) -> Codes:
+    """TopK coder: the k largest pre-activations, negative ones as 0. Overwrites `pre_NM`."""
+    return largest(pre_NM.relu_(), k)
+
+
+def above(pre_NM: Tensor, threshold_M: Tensor | None) -> Codes:
+    """JumpReLU: z = pre · [pre > threshold] · [pre > 0]; ReLU without a threshold. Overwrites `pre_NM`.
+
+    A BatchTopK coder is read in the same way, with the threshold that training found: taking the top of the batch
+    itself would make a vector's code depend on its neighbours. The list is as long as the fullest row needs.
+    """
+    if threshold_M is not None:
+        pre_NM.masked_fill_(pre_NM <= threshold_M, 0.0)
+    pre_NM.relu_()
+    longest = int(pre_NM.count_nonzero(dim=1).max()) if len(pre_NM) else 0
+    return largest(pre_NM, longest)
+
+
+def joined(parts: list[Codes]) -> Codes:
+    """Codes of consecutive chunks as one, padded with absent latents to the longest list."""
+    longest = max(part.value_NK.shape[1] for part in parts)
+
+    def padded(x_NK: Tensor) -> Tensor:
+        return torch.nn.functional.pad(x_NK, (0, longest - x_NK.shape[1]))
+
+    return Codes(
+        torch.cat([padded(part.index_NK) for part in parts]), torch.cat([padded(part.value_NK) for part in parts])
+    )

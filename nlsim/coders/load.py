@@ -1,0 +1,149 @@
+"""From a configured name to a coder. A further format is a module with `matches`, `meta` and `read` in `FORMATS`."""
+
+import hashlib
+from importlib import resources
+from pathlib import Path
+from typing import Protocol
+
+from nlsim.coders import file as nlsim_format
+from nlsim.coders import saelens, sparsify
+from nlsim.coders.coder import CoderMeta
+from nlsim.coders.config import CoderConfig
+from nlsim.coders.sparse import SparseCoder
+from nlsim.errors import DataError, UsageError
+
+
+class Format(Protocol):
+    """A way of storing one coder in a file or folder."""
+
+    def matches(self, path: Path) -> bool:
+        """Whether `path` looks like this format; must not read weights."""
+        ...
+
+    def meta(self, path: Path) -> CoderMeta:
+        """Its metadata. Raises DataError when they cannot be used."""
+        ...
+
+    def read(self, path: Path, device: str) -> SparseCoder:
+        """The coder. Raises DataError for damaged or unsupported files."""
+        ...
+
+
+FORMATS: tuple[Format, ...] = (nlsim_format, sparsify, saelens)
+
+
+def load_coder(config: CoderConfig, device: str = "cpu") -> SparseCoder:
+    """The configured coder, in float32 on `device`.
+
+    Raises DataError when it is missing, damaged or of an unknown format, UsageError for a shipped name that does not
+    exist.
+    """
+    if config.path.startswith(saelens.RELEASE):
+        coder = saelens.read_release(config.path.removeprefix(saelens.RELEASE), device)
+    else:
+        path = locate(config)
+        coder = _format(path).read(path, device)
+    return SparseCoder(_renamed(coder.meta, config), coder.tensors)
+
+
+def coder_meta(config: CoderConfig) -> CoderMeta:
+    """The configured coder's metadata; reads no weights where the format keeps them apart. Raises as `load_coder`."""
+    if config.path.startswith(saelens.RELEASE):
+        return load_coder(config).meta
+    path = locate(config)
+    return _renamed(_format(path).meta(path), config)
+
+
+def coder_identity(config: CoderConfig) -> dict[str, str]:
+    """What pins the coder's content down: digests of its files; of a downloaded SAELens release, its name."""
+    if config.path.startswith(saelens.RELEASE):
+        return {"coder": config.path}
+    path = locate(config)
+    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix in (".json", ".safetensors"))
+    identity = {}
+    for item in files:
+        with item.open("rb") as stream:
+            identity[f"coder/{item.name}" if path.is_dir() else "coder"] = hashlib.file_digest(
+                stream, "sha256"
+            ).hexdigest()
+    return identity
+
+
+def check_fit(meta: CoderMeta, d_in: int, d_out: int) -> None:
+    """Raise DataError unless the subject's hookpoint reads and writes vectors of the coder's widths."""
+    if (meta.d_in, meta.d_out) != (d_in, d_out):
+        raise DataError(
+            f"the coder maps {meta.d_in} components to {meta.d_out}, but the subject's {meta.hookpoint} {d_in} to {d_out}",
+            "coder and subject do not belong together",
+        )
+
+
+def locate(config: CoderConfig) -> Path:
+    """The file or folder that the configuration means; shipped coders and the hub's are found by name."""
+    source, _, name = config.path.partition(":")
+    if source == "nlsim" and name:
+        path = _shipped(name)
+    elif source == "hub" and name:
+        path = _downloaded(name)
+    else:
+        path = Path(config.path).expanduser()
+    if path.is_dir() and config.hookpoint and (path / config.hookpoint).is_dir():
+        path = path / config.hookpoint  # a folder of coders, one folder per hookpoint
+    if not path.exists():
+        raise DataError(
+            f"no coder at {path}", "give a file, a folder, nlsim:NAME, hub:OWNER/NAME or saelens:RELEASE/ID"
+        )
+    return path
+
+
+def shipped_coders() -> dict[str, Path]:
+    """Name → file of the coders that come with nlsim."""
+    assets = Path(str(resources.files("nlsim.assets")))
+    files = (path for path in assets.rglob("*.safetensors") if nlsim_format.matches(path))
+    return {str(path.relative_to(assets).with_suffix("")): path for path in sorted(files)}
+
+
+def _shipped(name: str) -> Path:
+    known = shipped_coders()
+    if name not in known:
+        raise UsageError(
+            f"no coder is shipped as nlsim:{name}", f"shipped: {', '.join(f'nlsim:{n}' for n in known) or 'none'}"
+        )
+    return known[name]
+
+
+def _downloaded(name: str) -> Path:
+    owner, _, rest = name.partition("/")
+    repository, _, folder = rest.partition("/")
+    if not repository:
+        raise UsageError(f"hub:{name} names no repository", "write hub:OWNER/NAME or hub:OWNER/NAME/FOLDER")
+    from huggingface_hub import snapshot_download
+
+    try:
+        root = snapshot_download(f"{owner}/{repository}", allow_patterns=f"{folder}/*" if folder else None)
+    except Exception as error:  # the hub's client raises many unrelated types; all mean that the files are not here
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(
+            f"cannot get the coder {name} from the Hugging Face hub ({reason})", "download it and give its folder"
+        ) from error
+    return Path(root) / folder
+
+
+def _format(path: Path) -> Format:
+    for form in FORMATS:
+        if form.matches(path):
+            return form
+    raise DataError(
+        f"{path} is no coder of a known format",
+        "known: an nlsim .safetensors file, a sparsify folder (cfg.json, sae.safetensors), "
+        "a SAELens folder (cfg.json, sae_weights.safetensors)",
+    )
+
+
+def _renamed(meta: CoderMeta, config: CoderConfig) -> CoderMeta:
+    hookpoint = config.hookpoint or meta.hookpoint
+    if not hookpoint:
+        raise UsageError(
+            f"the coder {config.path} does not say where it belongs", "set coder.hookpoint, e.g. layers.6.mlp"
+        )
+    return meta.model_copy(update={"hookpoint": hookpoint})

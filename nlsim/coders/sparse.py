@@ -1,0 +1,132 @@
+"""The coder itself: two matrices, two biases, and perhaps a skip connection and thresholds."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+from nlsim.coders.activation import above, joined, top_k
+from nlsim.coders.coder import CoderMeta, Codes
+from nlsim.errors import DataError
+
+CHUNK_BYTES = 128 * 2**20  # of one [chunk, width] float32 matrix; a second one of this size may exist beside it
+
+OPTIONAL = {"input_bias_D"}
+
+
+class SparseCoder:
+    """SAE, transcoder or skip transcoder with TopK, BatchTopK, ReLU or JumpReLU activations; see `Coder`.
+
+    z = activation((x - input_bias) encoderᵀ + encoder_bias),   y = z decoder + decoder_bias (+ x skipᵀ)
+    """
+
+    def __init__(self, meta: CoderMeta, tensors: Mapping[str, Tensor]) -> None:
+        """`tensors`: those of `shapes(meta)`; kept in float32. Raises DataError when one is missing, misshapen or not finite."""
+        wanted = shapes(meta)
+        if missing := sorted(wanted.keys() - tensors.keys() - OPTIONAL):
+            raise DataError(f"the coder has no {', '.join(missing)}", "its file is incomplete; fetch or train it again")
+        if unknown := sorted(tensors.keys() - wanted.keys()):
+            raise DataError(f"the coder has tensors that do not go with it: {', '.join(unknown)}", "update nlsim")
+        for name, tensor in tensors.items():
+            shape = wanted[name]
+            if tuple(tensor.shape) != shape:
+                found = "×".join(map(str, tensor.shape))
+                raise DataError(
+                    f"the coder's {name} is {found}, not {'×'.join(map(str, shape))}",
+                    "its metadata and its weights do not belong together",
+                )
+            if not torch.isfinite(tensor).all():
+                raise DataError(
+                    f"the coder's {name} has values that are not finite", "train it again or store it as f32"
+                )
+        if meta.k is not None and meta.k > meta.width:
+            raise DataError(f"the coder keeps k = {meta.k} of {meta.width} latents", "k must not exceed the width")
+        if meta.activation == "topk" and meta.k is None:
+            raise DataError("the coder's activation is topk but its k is not given", "add k to its metadata")
+        self.meta = meta
+        self.tensors: dict[str, Tensor] = {name: tensor.detach().float() for name, tensor in tensors.items()}
+
+    @property
+    def decoder_MD(self) -> Tensor:
+        """[width, d_out]"""
+        return self.tensors["decoder_MO"]
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are; inputs must be there too."""
+        return self.decoder_MD.device
+
+    def to(self, device: torch.device | str) -> "SparseCoder":
+        """The same coder with its weights on `device`."""
+        return SparseCoder(self.meta, {name: tensor.to(device) for name, tensor in self.tensors.items()})
+
+    @torch.no_grad()
+    def encode(self, x_ND: Tensor) -> Codes:
+        """x [N, d_in], any float type → codes. Raises DataError for a wrong width or values that are not finite."""
+        self._check(x_ND)
+        if len(x_ND) == 0:
+            k = self.meta.k if self.meta.activation == "topk" else 0
+            empty = x_ND.new_zeros(0, k or 0, dtype=torch.float32)
+            return Codes(empty.long(), empty)
+        rows = max(1, CHUNK_BYTES // (4 * self.meta.width))
+        return joined([self._encode_chunk(chunk_ND) for chunk_ND in x_ND.split(rows)])
+
+    def pre_activations(self, x_ND: Tensor) -> Tensor:
+        """[N, width], all at once: for a few vectors only."""
+        x_ND = x_ND.float()
+        if "input_bias_D" in self.tensors:
+            x_ND = x_ND - self.tensors["input_bias_D"]
+        return torch.addmm(self.tensors["encoder_bias_M"], x_ND, self.tensors["encoder_MD"].T)
+
+    def _encode_chunk(self, x_ND: Tensor) -> Codes:
+        pre_NM = self.pre_activations(x_ND)
+        if self.meta.activation == "topk" and self.meta.k is not None:
+            return top_k(pre_NM, self.meta.k)
+        return above(pre_NM, self.tensors.get("threshold_M"))
+
+    @torch.no_grad()
+    def decode(self, codes: Codes, x_ND: Tensor) -> Tensor:
+        """codes of x → y [N, d_out] float32."""
+        y_NO = embedding_bag(
+            codes.index_NK.long(), self.decoder_MD, per_sample_weights=codes.value_NK.float(), mode="sum"
+        )
+        return y_NO.add_(self.constant(x_ND))
+
+    @torch.no_grad()
+    def decode_dense(self, z_NM: Tensor, x_ND: Tensor) -> Tensor:
+        """activations [N, width] and x → y [N, d_out] float32."""
+        return torch.addmm(self.constant(x_ND), z_NM.float(), self.decoder_MD)
+
+    def constant(self, x_ND: Tensor) -> Tensor:
+        """The output when no latent is active: the bias, plus the skip connection's part. [N, d_out] or [d_out]."""
+        bias_O = self.tensors["decoder_bias_O"]
+        if not self.meta.skip:
+            return bias_O
+        self._check(x_ND)
+        return torch.addmm(bias_O, x_ND.float(), self.tensors["skip_OD"].T)
+
+    def _check(self, x_ND: Tensor) -> None:
+        if x_ND.ndim != 2 or x_ND.shape[1] != self.meta.d_in:
+            raise DataError(
+                f"the coder reads vectors of {self.meta.d_in} components, these have shape {tuple(x_ND.shape)}",
+                f"check that coder and subject belong together at {self.meta.hookpoint}",
+            )
+        if not torch.isfinite(x_ND).all():
+            raise DataError("activations that are not finite", "run the subject in float32 or bfloat16")
+
+
+def shapes(meta: CoderMeta) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of a coder with these metadata; all are required except those in `OPTIONAL`."""
+    wanted: dict[str, tuple[int, ...]] = {
+        "encoder_MD": (meta.width, meta.d_in),
+        "encoder_bias_M": (meta.width,),
+        "decoder_MO": (meta.width, meta.d_out),
+        "decoder_bias_O": (meta.d_out,),
+        "input_bias_D": (meta.d_in,),
+    }
+    if meta.skip:
+        wanted["skip_OD"] = (meta.d_out, meta.d_in)
+    if meta.activation in ("jumprelu", "batchtopk"):
+        wanted["threshold_M"] = (meta.width,)
+    return wanted
