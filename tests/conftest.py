@@ -1,17 +1,21 @@
 """Fixtures that tests of every package can use: places to store things."""
 
+import functools
 import os
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import toy
 
 from nlsim.config import Config, parse_config
 from nlsim.pipeline.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +57,19 @@ def s3_server() -> Iterator[dict[str, str]]:
     thread.join()
 
 
+@functools.cache
+def _make_client() -> "Callable[[], S3Client]":
+    from nlsim.store.s3 import make_client
+
+    return make_client
+
+
+@functools.cache
+def _client(_endpoint: str) -> "S3Client":
+    """A client for the environment as it is, made once per endpoint: that takes longer than most tests."""
+    return _make_client()()
+
+
 @pytest.fixture
 def s3_url(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """s3://<a fresh bucket>/some/prefix, with the environment set so that `open_objects` reaches it."""
@@ -61,10 +78,9 @@ def s3_url(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path:
     for name, value in s3_server.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("NLSIM_CACHE", str(tmp_path / "cache"))
-    import boto3
-
     bucket = f"nlsim-{uuid.uuid4().hex[:12]}"
-    boto3.session.Session(region_name="us-east-1").client("s3").create_bucket(Bucket=bucket)
+    _client(s3_server["AWS_ENDPOINT_URL"]).create_bucket(Bucket=bucket)
+    monkeypatch.setattr("nlsim.store.s3.make_client", lambda: _client(os.environ["AWS_ENDPOINT_URL"]))
     return f"s3://{bucket}/some/prefix"
 
 

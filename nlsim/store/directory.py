@@ -185,6 +185,8 @@ def _flush_folder(folder: Path) -> None:
 
 def _walk(folder: Path, base: str, prefix: str) -> Iterator[ObjectInfo]:
     """Files below `folder` (its key with a slash is `base`), in the order of their keys. What vanishes is left out."""
+    if base and not folder.is_dir():
+        return
     try:
         with _clear_errors(folder), os.scandir(folder) as entries:
             # A folder sorts as its keys do: by its name with the slash.

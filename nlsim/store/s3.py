@@ -130,7 +130,7 @@ class S3Objects:
         read = self._call_unless(nothing, lambda s3: s3.get_object(**place)["Body"].read())
         if read is None:
             if self.info(key) is None:
-                raise MissingObjectError(f"{self.url}/{key} does not exist")
+                raise self._missing(key)
             return b""
         if self._moved and len(read) >= PART:
             self._moved(len(read))
@@ -141,15 +141,15 @@ class S3Objects:
         head = self._call_unless(s3_errors.MISSING, lambda s3: s3.head_object(**place))
         if head is not None:
             return ObjectInfo(key, head["ContentLength"], head["LastModified"].timestamp())
-        if not self._bucket_seen:  # the answer to HEAD has no body that would tell which of the two is missing
-            self._call(lambda s3: s3.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1))
-            self._bucket_seen = True
+        self._missing(key)
         return None
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         place: dict[str, Any] = {"Bucket": self.bucket, "Prefix": self.prefix + checked_prefix(prefix)}
         while True:
             page = self._call(lambda s3: s3.list_objects_v2(**place))
+            if "IsTruncated" not in page:  # a page that says so little would pass for an empty store
+                raise s3_errors.not_s3(self.url)
             self._bucket_seen = True
             for found in page.get("Contents", []):
                 key = found["Key"][len(self.prefix) :]
@@ -176,7 +176,7 @@ class S3Objects:
 
             for last in (False, True):  # what arrives wrong once may have been damaged on the way
                 if not self._call_unless(s3_errors.MISSING, fetch):
-                    raise MissingObjectError(f"{self.url}/{key} does not exist")
+                    raise self._missing(key)
                 if not sha256 or file_sha256(path) == sha256:
                     return
                 if last:
@@ -186,7 +186,7 @@ class S3Objects:
         if not name:
             head = self._call_unless(s3_errors.MISSING, lambda s3: s3.head_object(**place))
             if head is None:
-                raise MissingObjectError(f"{self.url}/{key} does not exist")
+                raise self._missing(key)
             name = hashlib.sha256(f"{self.url}/{key} {head['ETag']} {head['LastModified']}".encode()).hexdigest()
         try:
             return cached(name, download, sha256)
@@ -216,6 +216,13 @@ class S3Objects:
                 return
             place["KeyMarker"], place["UploadIdMarker"] = page["NextKeyMarker"], page["NextUploadIdMarker"]
 
+    def _missing(self, key: str) -> MissingObjectError:
+        """The error that there is no object. Raises UsageError if there is no bucket: HEAD does not tell which it is."""
+        if not self._bucket_seen:
+            self._call(lambda s3: s3.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1))
+            self._bucket_seen = True
+        return MissingObjectError(f"{self.url}/{key} does not exist")
+
     def _place(self, key: str) -> dict[str, Any]:
         return {"Bucket": self.bucket, "Key": self.prefix + checked_key(key)}
 
@@ -223,7 +230,7 @@ class S3Objects:
         """This process's client. A forked process makes its own: connections cannot be shared."""
         with self._lock:
             if self._client is None or self._client[0] != os.getpid():
-                self._client = os.getpid(), _make_client()
+                self._client = os.getpid(), make_client()
             return self._client[1]
 
     def _call(self, request: Callable[[S3Client], T]) -> T:
@@ -257,7 +264,8 @@ FAILURES = (
 )
 
 
-def _make_client() -> S3Client:
+def make_client() -> S3Client:
+    """A client configured from the environment. Raises UsageError when its endpoint is not a URL."""
     config = Config(
         connect_timeout=10,
         read_timeout=60,

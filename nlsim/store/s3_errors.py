@@ -62,7 +62,7 @@ def status_of(error: Exception) -> int:
 
 def worth_repeating(error: Exception) -> bool:
     """Whether the same request may succeed though botocore has given it up, or never repeats it."""
-    return isinstance(error, TRANSPORT) or code_of(error) in CONFLICT | _GARBLED
+    return isinstance(error, (*TRANSPORT, ResponseParserError)) or code_of(error) in CONFLICT | _GARBLED
 
 
 def endpoint() -> str:
@@ -90,8 +90,13 @@ def clear_error(error: Exception, url: str) -> NlsimError:
     if isinstance(error, boto.EndpointConnectionError):
         return TransientError(f"{url}: nothing answers {where}", "check AWS_ENDPOINT_URL and that the store is running")
     if isinstance(error, ResponseParserError):
-        return UsageError(f"{url}: what answers {where} is not S3", "check AWS_ENDPOINT_URL")
+        return not_s3(url)
     return TransientError(f"{url}: the connection failed ({type(error).__name__})", "run the same command again")
+
+
+def not_s3(url: str) -> UsageError:
+    """The error that something answers, but not an S3 store."""
+    return UsageError(f"{url}: what answers {_where()} is not S3", "check AWS_ENDPOINT_URL")
 
 
 def _where() -> str:
