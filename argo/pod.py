@@ -49,7 +49,12 @@ def image(cluster: Cluster, resources: Resources) -> str:
 def environment(cluster: Cluster, resources: Resources) -> list[Json]:
     """Variables of the container: threads as many as CPUs, caches in writable places."""
     threads = str(max(int(resources.cpus), 1))
-    values = {"NLSIM_LOG": "json", "OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
+    values = {
+        "NLSIM_LOG": "json",
+        "NLSIM_TERMINATION_LOG": "/dev/termination-log",
+        "OMP_NUM_THREADS": threads,
+        "TOKENIZERS_PARALLELISM": "false",
+    }
     if cluster.model_cache is not None:
         values |= {"HF_HOME": "/models", "HF_HUB_OFFLINE": "1"}
     return [{"name": name, "value": value} for name, value in values.items()]
@@ -136,12 +141,12 @@ def stage_container(cluster: Cluster, resources: Resources, args: list[str]) -> 
         "resources": {"requests": quantities, "limits": quantities},
         "volumeMounts": mounts(cluster, resources),
         "securityContext": container_security(),
-        "terminationMessagePolicy": "FallbackToLogsOnError",
     }
 
 
 def pod_spec(cluster: Cluster, resources: Resources, args: list[str]) -> Json:
     """A whole pod for a Job, without any token of the API server."""
+    container = stage_container(cluster, resources, args) | {"terminationMessagePolicy": "FallbackToLogsOnError"}
     spec = {
         "restartPolicy": "Never",
         "serviceAccountName": cluster.stage_account,
@@ -150,7 +155,7 @@ def pod_spec(cluster: Cluster, resources: Resources, args: list[str]) -> Json:
         "terminationGracePeriodSeconds": cluster.grace_seconds,
         "activeDeadlineSeconds": int(cluster.shard_hours * 3600),
         "securityContext": pod_security(),
-        "containers": [stage_container(cluster, resources, args)],
+        "containers": [container],
         "volumes": volumes(cluster, resources),
     }
     if cluster.images.pull_secrets:

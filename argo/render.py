@@ -8,7 +8,6 @@ import yaml
 
 from argo.names import dns_name
 from argo.template import StageShape, shapes_of, workflow_template
-from nlsim.experiments.registry import pipeline_of
 
 if TYPE_CHECKING:
     from argo.cluster import Cluster
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
 def shapes(config: Config) -> list[StageShape]:
     """The stages of the configuration's pipeline."""
+    from nlsim.experiments.registry import pipeline_of
+
     return shapes_of(pipeline_of(config), config)
 
 

@@ -228,7 +228,6 @@ def container(
         volumes=[checked(m.Volume, volume) for volume in pod.volumes(cluster, resources)],
         volume_mounts=[checked(m.VolumeMount, mount) for mount in main["volumeMounts"]],
         security_context=checked(m.SecurityContext, main["securityContext"]),
-        termination_message_policy=main["terminationMessagePolicy"],
         node_selector=place.get("nodeSelector"),
         tolerations=[checked(m.Toleration, taint) for taint in place.get("tolerations", [])] or None,
         priority_class_name=place.get("priorityClassName"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
+from pathlib import Path
 
 import click
 
@@ -21,6 +23,8 @@ COMMANDS = {
     "bench": ("nlsim.cli.bench:bench", "Measure this machine."),
     "render": ("nlsim.cli.cluster:render", "Write the Argo workflow template of a configuration."),
     "submit": ("nlsim.cli.cluster:submit", "Submit a run to a cluster."),
+    "fan-out": ("nlsim.cli.cluster:fan_out", "In a workflow: write what is left of each stage."),
+    "record": ("nlsim.cli.cluster:record", "In a workflow: write how it ended to the run."),
     "doctor": ("nlsim.cli.doctor:doctor", "Check this machine's installation."),
 }
 """Command → where it lives, and its line in the help."""
@@ -81,7 +85,10 @@ def main() -> None:
     except NlsimError as error:
         if debug:
             traceback.print_exc()
-        print(printable(f"nlsim: {error}"), file=sys.stderr)  # noqa: T201
+        line = printable(f"nlsim: {error}")
+        print(line, file=sys.stderr)  # noqa: T201
+        if note := os.environ.get("NLSIM_TERMINATION_LOG"):  # a pod's: Kubernetes and Argo show it as the reason
+            Path(note).write_text(line + "\n", encoding="utf-8")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
