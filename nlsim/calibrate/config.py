@@ -33,3 +33,9 @@ class CalibrateConfig(Section):
         ge=1000,
     )
     reliability_bins: int = Field(12, description="Bins of the reliability diagrams.", ge=2)
+    token_mean_prior: float | None = Field(
+        None,
+        description="Strength, in tokens, with which a token's mean code is shrunk to the overall mean; none: the "
+        "strength that leaves the least squared error on the calibration rows.",
+        ge=0,
+    )

@@ -159,6 +159,10 @@ class Bootstrap:
             auc_R = wins_R / ((self.counts_RC @ active_C) * (self.counts_RC @ inactive_D))
         return self.estimate(value, auc_R, score_N.size)
 
+    def totals(self, value: npt.ArrayLike) -> FloatArray:
+        """Sum of a quantity over the members, in each draw."""
+        return self.counts_RC @ self._sums(np.asarray(value, dtype=np.float64).ravel())
+
     def estimate(self, value: float, draws_R: FloatArray, members: int) -> Estimate:
         """An estimate whose interval comes from a statistic's values in the draws; undefined draws are left out."""
         finite_R = draws_R[np.isfinite(draws_R)]

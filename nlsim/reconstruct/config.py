@@ -44,12 +44,6 @@ class ReconstructConfig(Section):
         description="What a latent without explanation or prediction gets in simulated conditions. `true` leaks the "
         "truth and is for comparison with older numbers only.",
     )
-    token_mean_prior: float | None = Field(
-        None,
-        description="Strength, in tokens, with which a token's mean code is shrunk to the overall mean; none: the "
-        "strength that leaves the least squared error on the calibration rows.",
-        ge=0,
-    )
     shard_rows: int = Field(64, description="Evaluation rows of one shard.", ge=1)
     batch_rows: int = speed_only(8, "Rows in one forward pass.", ge=1)
     draws: int = Field(2000, description="Bootstrap draws over documents.", ge=100)
