@@ -128,8 +128,8 @@ class Boundaries:
         left, right = tokens[:-1], tokens[1:]
         quality = np.full(len(tokens) + 1, 3, np.int8)
         inner = np.where(self.ends_word[left] & self.starts_word[right], 1, 2)
-        inner = np.where(self.inside[right], 0, inner)
-        quality[1:-1] = np.where(self.ends_space[left] | self.starts_space[right], 3, inner)
+        inner = np.where(self.ends_space[left] | self.starts_space[right], 3, inner)
+        quality[1:-1] = np.where(self.inside[right], 0, inner)
         return quality
 
 
