@@ -30,6 +30,9 @@ class ExplainConfig(Section):
     min_tokens: int = Field(
         4, description="Latents active at fewer tokens of the explain split get no explanation.", ge=1
     )
+    prompt_tokens: int = Field(
+        4096, description="Longest prompt and answer together; examples are left out until it fits.", ge=64
+    )
     max_tokens: int = Field(120, description="Longest answer of the language model, in its tokens.", ge=1)
     temperature: float = Field(0.0, description="Sampling temperature of the language model.", ge=0)
     shards: int = Field(1, description="Parts the latents are cut into.", ge=1)

@@ -12,8 +12,8 @@ class ScoreConfig(Section):
 
     scorers: tuple[Literal["detection", "fuzzing", "embedding"], ...] = Field(
         ("detection", "fuzzing"),
-        description="`detection`: does the context contain the feature; `fuzzing`: are the marked tokens the right ones; "
-        "`embedding`: similarity of explanation and context under a local embedding model.",
+        description="`detection`: does the context contain the feature; `fuzzing`: are the marked tokens the right "
+        "ones; `embedding`: similarity of explanation and context under a local embedding model.",
     )
     examples: int = Field(100, description="Activating contexts per latent, spread over strength ranks.", ge=1)
     others: int = Field(100, description="Contexts in which the latent is silent, per latent.", ge=1)

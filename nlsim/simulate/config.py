@@ -15,13 +15,8 @@ class SimulateConfig(Section):
     )
     positions: Literal["last", "all"] = Field(
         "all",
-        description="`last`: the last token of the window, marked, one prompt each; `all`: every token of the window in "
-        "one prompt, each followed by a slot whose digit is read in the same pass.",
-    )
-    template: Literal["auto", "chat", "base", "simulator"] = Field(
-        "auto",
-        description="Form of the prompt: `simulator` for nlsim's own simulator, `chat` for a model with a chat template, "
-        "`base` for plain text; `auto` looks at the model.",
+        description="`last`: the last token of the window, marked, one prompt each; `all`: every token of the window "
+        "in one prompt, each followed by a slot whose digit is read in the same pass.",
     )
     calibration_rows: int = Field(40, description="Rows of the calibrate split that are predicted.", ge=1)
     evaluation_rows: int = Field(64, description="Rows of the evaluate split that are predicted.", ge=1)

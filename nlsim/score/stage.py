@@ -1,0 +1,113 @@
+"""Stage `score`: how well explanations tell activating from other contexts. A shard is a range of latents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, ClassVar
+
+from nlsim.pipeline.stage import Estimate, Resources, Stage, StageContext
+
+if TYPE_CHECKING:
+    from nlsim.config import Config
+    from nlsim.explain.explainer import Explanation
+    from nlsim.score.questions import Question, QuestionMaker
+    from nlsim.score.results import Answered
+
+BLOCK = 64
+"""Latents whose questions are held at a time."""
+TOKENS_PER_QUESTION = 60
+
+
+class Score(Stage):
+    """explanations, contexts of the score split → table `scores` and table `examples` (see `results`)."""
+
+    name: ClassVar[str] = "score"
+    sections: ClassVar[tuple[str, ...]] = ("score", "lm", "seed")
+    inputs: ClassVar[tuple[str, ...]] = ("tokens", "cache", "index", "explain")
+
+    def shards(self, config: Config) -> int:
+        return config.score.shards
+
+    def resources(self, config: Config) -> Resources:
+        from nlsim.simulate.cost import engine_resources
+
+        return engine_resources(config.lm)
+
+    def estimate(self, config: Config) -> Estimate:
+        from nlsim.explain.stage import latents_at_most
+        from nlsim.simulate.cost import parameters
+
+        settings = config.score
+        per = {"detection": settings.examples + settings.others, "fuzzing": settings.examples, "embedding": 0}
+        predictions = latents_at_most(config) * sum(per[scorer] for scorer in settings.scorers)
+        flops = 2.0 * parameters(config.lm) * predictions * TOKENS_PER_QUESTION
+        return Estimate(predictions=predictions, bytes=predictions * 30, flops=flops)
+
+    def identity(self, config: Config) -> Mapping[str, str]:
+        from nlsim.simulate.cost import lm_identity
+
+        return lm_identity(config.lm)
+
+    def execute(self, context: StageContext) -> None:
+        from nlsim.corpus.pieces import Pieces
+        from nlsim.explain.explainer import read_pieces
+        from nlsim.explain.table import read_explanations
+        from nlsim.latents.arrays import cuts
+        from nlsim.latents.index import LatentIndex
+        from nlsim.score.questions import QuestionMaker
+        from nlsim.score.results import example_table, score_table
+
+        config, settings = context.config, context.config.score
+        index = LatentIndex(context.inputs["tokens"], context.inputs["cache"], context.inputs["index"])
+        explanations = read_explanations(context.inputs["explain"])
+        first, last = cuts(len(explanations), context.shards)[context.shard : context.shard + 2]
+        mine = [explanation for explanation in explanations[first:last] if explanation.status == "ok"]
+        maker = QuestionMaker(settings, index, Pieces(read_pieces(context.inputs["tokens"])), config.seed)
+        found: list[Answered] = []
+        for number, scorer in enumerate(settings.scorers):
+            for answered in _answers(context, scorer, mine, maker):
+                found.append(answered)
+                context.progress(len(found), len(mine) * len(settings.scorers), f"latents, scorer {number + 1}")
+        found.sort(key=lambda one: (one.latent, one.scorer))
+        context.output.table("scores", score_table(found))
+        context.output.table("examples", example_table(found))
+        failed = sum(int((one.probability_N != one.probability_N).sum()) for one in found)
+        context.output.count(latents=len(mine), examples=sum(len(one.questions) for one in found), failed=failed)
+
+
+def _answers(
+    context: StageContext, scorer: str, explanations: list[Explanation], maker: QuestionMaker
+) -> Iterator[Answered]:
+    """The questions of one scorer and their answers; latents without contexts in the score split are left out."""
+    from nlsim.score.results import Answered
+
+    asked = ((explanation, _questions(scorer, explanation.latent, maker)) for explanation in explanations)
+    asked = ((explanation, questions) for explanation, questions in asked if questions)
+    if scorer == "embedding":
+        from nlsim.score.embedding import EmbeddingScorer
+
+        embedding = EmbeddingScorer(context.config.score.embedding_model)
+        for explanation, questions in asked:
+            texts = ["".join(question.pieces) for question in questions]
+            # a cosine of 0 is the natural threshold of neither scorer: (1 + cosine) / 2 only keeps it in [0, 1]
+            yield Answered(
+                explanation.latent, scorer, questions, (1 + embedding.similarity(explanation.text, texts)) / 2
+            )
+        return
+    from nlsim.lm.engine import load_engine
+    from nlsim.score.prompts import scoring_prompts
+    from nlsim.score.results import probability_of_yes
+
+    engine = load_engine(context.config.lm)
+    prompts = scoring_prompts(scorer, context.config.score.batch, context.config.lm, engine)  # type: ignore[arg-type]
+    while block := list(islice(asked, BLOCK)):
+        trees = (prompts.tree(explanation.text, questions) for explanation, questions in block)
+        for (explanation, questions), answer in zip(block, engine.choose(trees, prompts.choices), strict=True):
+            yield Answered(explanation.latent, scorer, questions, probability_of_yes(answer.logprobs_RC))
+    context.output.engine(**engine.facts())
+
+
+def _questions(scorer: str, latent: int, maker: QuestionMaker) -> list[Question]:
+    active, silent = maker.contexts(latent)
+    return maker.fuzzing(active) if scorer == "fuzzing" else maker.detection(active, silent)

@@ -1,0 +1,163 @@
+"""Simulation prompts: one trie per explanation, with the windows as its leaves, so that each side is computed once.
+
+Answers are read from the distribution of the next token, at every read, over the full vocabulary; nothing is sampled
+and nothing is parsed. Two families: our own simulator's bare format, and instructions with worked examples for any
+other model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+from nlsim.errors import UsageError
+from nlsim.lm.prompts import Grid, PromptTree, grid
+from nlsim.lm.templates import Forced, Message, Template
+from nlsim.simulate.wording import EXAMPLES, WORDINGS, Wording, marked, one_line, question
+
+if TYPE_CHECKING:
+    from nlsim.lm.config import LmConfig
+    from nlsim.lm.engine import Engine
+    from nlsim.simulate.config import SimulateConfig
+
+SENTINEL = "\u2402\u2403"
+"""Stands in a message for what is filled in later."""
+
+
+class Text(NamedTuple):
+    """A window's tokens as text, and which of them are read (ascending offsets)."""
+
+    pieces: Sequence[str]
+    reads: Sequence[int]
+
+
+class SimulationPrompts(Protocol):
+    """Prompts of one run's windows."""
+
+    choices: tuple[int, ...]
+    """Tokens that stand for the answers: ten digits, or 0 and 1."""
+
+    def trees(self, explanations: Sequence[str]) -> Iterator[PromptTree]:
+        """One trie per explanation; its reads are those of the windows, in their order."""
+
+
+def simulation_prompts(
+    config: SimulateConfig, lm: LmConfig, engine: Engine, texts: Sequence[Text]
+) -> SimulationPrompts:
+    """The prompts that suit the model."""
+    from nlsim.simulator.assets import is_simulator
+
+    if is_simulator(lm):
+        return SimulatorPrompts(config, engine, texts)
+    template = Template(engine.tokenizer, lm.template, lm.date)
+    wording = WORDINGS[config.prompt]
+    if config.positions == "last":
+        return LastPrompts(config, template, texts, wording)
+    return AllPrompts(config, template, texts, wording)
+
+
+class SimulatorPrompts:
+    """The simulator's own format: task token, explanation, text; an answer after every token of the text."""
+
+    def __init__(self, config: SimulateConfig, engine: Engine, texts: Sequence[Text]) -> None:
+        from nlsim.simulator.text import SimulatorText, Task
+
+        if config.prompt != "digit":
+            raise UsageError("nlsim's simulator answers with digits", "set simulate.prompt to digit")
+        self._text, self._task = SimulatorText.of(engine.tokenizer), Task.SIMULATE
+        self.choices = tuple(self._text.digits)
+        windows = [self._text.window(text.pieces) for text in texts]
+        self._leaves = tuple(
+            PromptTree(window.tokens, window.ends[np.asarray(text.reads, np.int64)])
+            for window, text in zip(windows, texts, strict=True)
+        )
+
+    def trees(self, explanations: Sequence[str]) -> Iterator[PromptTree]:
+        """See `SimulationPrompts`."""
+        nothing = np.empty(0, np.int64)
+        return (PromptTree(self._text.prefix(self._task, text), nothing, self._leaves) for text in explanations)
+
+
+class LastPrompts:
+    """One prompt per window: the explanation, the text with its last token marked, and the answer's beginning."""
+
+    def __init__(self, config: SimulateConfig, template: Template, texts: Sequence[Text], wording: Wording) -> None:
+        self._template, self._config, self._wording = template, config, wording
+        self._forced: Forced = template.force(wording.opening, wording.answers)
+        self.choices = self._forced.tokens
+        self._texts = [marked(text.pieces, text.reads[-1]) for text in texts]
+
+    def trees(self, explanations: Sequence[str]) -> Iterator[PromptTree]:
+        """See `SimulationPrompts`."""
+        shots = [
+            turn
+            for example in EXAMPLES[: self._config.shots]
+            for turn in (
+                Message("user", question(example.explanation, marked(example.pieces, example.target))),
+                Message("assistant", self._wording.opening + self._wording.answer(example.strengths[example.target])),
+            )
+        ]
+        made = self._grid([Message("system", self._wording.last), *shots], explanations)
+        return made.trees()
+
+    def _grid(self, before: list[Message], explanations: Sequence[str]) -> Grid:
+        def written(explanation: str, text: str) -> list[str]:
+            whole = self._template.text([*before, Message("user", question(explanation, text))], self._forced.opening)
+            return whole.split(SENTINEL)
+
+        prefixes = [written(explanation, SENTINEL)[0] for explanation in explanations]
+        last = written("", SENTINEL)[1]
+        return grid(self._template.encode, prefixes, [text + last for text in self._defused])
+
+    @property
+    def _defused(self) -> list[str]:
+        """Texts as the template writes them inside a message (special tokens broken up)."""
+        return [
+            self._template.text([Message("user", SENTINEL + text + SENTINEL)]).split(SENTINEL)[1]
+            for text in self._texts
+        ]
+
+
+class AllPrompts:
+    """One prompt per window: the explanation, then the text token by token, each followed by a slot for its answer.
+
+    The slots of a worked example are filled in; those of the question hold `?` once they have been read, so that no
+    answer depends on another. Lines are tokenized one by one, which fixes where each slot is.
+    """
+
+    def __init__(self, config: SimulateConfig, template: Template, texts: Sequence[Text], wording: Wording) -> None:
+        self._template, self._config, self._wording = template, config, wording
+        self.choices = template.force("x\t", wording.answers).tokens
+        self._leaves = tuple(self._leaf(text) for text in texts)
+
+    def _line(self, piece: str) -> list[int]:
+        return self._template.tokenizer.encode(f"{one_line(piece)}\t", add_special_tokens=False)
+
+    def _leaf(self, text: Text) -> PromptTree:
+        filler = self._template.tokenizer.encode("?\n", add_special_tokens=False)
+        wanted = set(text.reads)
+        tokens: list[int] = []
+        reads = []
+        for i, piece in enumerate(text.pieces):
+            tokens += self._line(piece)
+            if i in wanted:
+                reads.append(len(tokens) - 1)
+            tokens += filler
+        end = reads[-1] + 1  # nothing after the last read is needed
+        return PromptTree(np.array(tokens[:end], np.int64), np.array(reads, np.int64))
+
+    def trees(self, explanations: Sequence[str]) -> Iterator[PromptTree]:
+        """See `SimulationPrompts`."""
+        shots = []
+        for example in EXAMPLES[: self._config.shots]:
+            lines = "".join(
+                f"{one_line(piece)}\t{self._wording.answer(strength)}\n"
+                for piece, strength in zip(example.pieces, example.strengths, strict=True)
+            )
+            shots += [Message("user", question(example.explanation)), Message("assistant", lines.rstrip("\n"))]
+        nothing = np.empty(0, np.int64)
+        for explanation in explanations:
+            turns = [Message("system", self._wording.all), *shots, Message("user", question(explanation))]
+            yield PromptTree(self._template.encode(self._template.text(turns)), nothing, self._leaves)
