@@ -19,17 +19,18 @@ def largest(acts_NM: Tensor, k: int) -> Codes:
     if width % GROUP or groups < 4 * k:
         value_NK, index_NK = acts_NM.topk(k, dim=1)
         return Codes(index_NK, value_NK)
-    acts_NGS = acts_NM.view(n, groups, GROUP)
-    group_NK = acts_NGS.amax(2).topk(k, dim=1, sorted=False).indices
-    shortlist_NC = acts_NGS.gather(1, group_NK[:, :, None].expand(-1, -1, GROUP)).reshape(n, k * GROUP)
+    group_NK = acts_NM.view(n, groups, GROUP).amax(2).topk(k, dim=1, sorted=False).indices
+    first_N1 = torch.arange(0, n * groups, groups, device=acts_NM.device)[:, None]
+    shortlist_NC = acts_NM.view(-1, GROUP).index_select(0, (group_NK + first_N1).view(-1)).view(n, k * GROUP)
     value_NK, place_NK = shortlist_NC.topk(k, dim=1)
     index_NK = group_NK.gather(1, place_NK // GROUP) * GROUP + place_NK % GROUP
     return Codes(index_NK, value_NK)
 
 
 def top_k(pre_NM: Tensor, k: int) -> Codes:
-    """TopK coder: the k largest pre-activations, negative ones as 0. Overwrites `pre_NM`."""
-    return largest(pre_NM.relu_(), k)
+    """TopK coder: the k largest pre-activations, negative ones as 0."""
+    codes = largest(pre_NM, k)
+    return Codes(codes.index_NK, codes.value_NK.relu_())
 
 
 def above(pre_NM: Tensor, threshold_M: Tensor | None) -> Codes:

@@ -10,7 +10,8 @@ from nlsim.coders.activation import above, joined, top_k
 from nlsim.coders.coder import CoderMeta, Codes
 from nlsim.errors import DataError
 
-CHUNK_BYTES = 128 * 2**20  # of one [chunk, width] float32 matrix; a second one of this size may exist beside it
+CHUNK_BYTES = {"cpu": 16 * 2**20}  # of one [chunk, width] float32 matrix, which a CPU's caches should hold
+LARGE_CHUNK_BYTES = 128 * 2**20  # on other devices; a second matrix of this size may exist beside it
 
 OPTIONAL = {"input_bias_D"}
 
@@ -22,7 +23,7 @@ class SparseCoder:
     """
 
     def __init__(self, meta: CoderMeta, tensors: Mapping[str, Tensor]) -> None:
-        """`tensors`: those of `shapes(meta)`; kept in float32. Raises DataError when one is missing, misshapen or not finite."""
+        """`tensors`: those of `shapes(meta)`; kept in float32. Raises DataError for missing, misshapen or infinite."""
         wanted = shapes(meta)
         if missing := sorted(wanted.keys() - tensors.keys() - OPTIONAL):
             raise DataError(f"the coder has no {', '.join(missing)}", "its file is incomplete; fetch or train it again")
@@ -69,7 +70,7 @@ class SparseCoder:
             k = self.meta.k if self.meta.activation == "topk" else 0
             empty = x_ND.new_zeros(0, k or 0, dtype=torch.float32)
             return Codes(empty.long(), empty)
-        rows = max(1, CHUNK_BYTES // (4 * self.meta.width))
+        rows = max(1, CHUNK_BYTES.get(self.device.type, LARGE_CHUNK_BYTES) // (4 * self.meta.width))
         return joined([self._encode_chunk(chunk_ND) for chunk_ND in x_ND.split(rows)])
 
     def pre_activations(self, x_ND: Tensor) -> Tensor:
@@ -77,7 +78,8 @@ class SparseCoder:
         x_ND = x_ND.float()
         if "input_bias_D" in self.tensors:
             x_ND = x_ND - self.tensors["input_bias_D"]
-        return torch.addmm(self.tensors["encoder_bias_M"], x_ND, self.tensors["encoder_MD"].T)
+        # Faster on CPU than addmm, which first copies the bias into every row.
+        return torch.mm(x_ND, self.tensors["encoder_MD"].T).add_(self.tensors["encoder_bias_M"])
 
     def _encode_chunk(self, x_ND: Tensor) -> Codes:
         pre_NM = self.pre_activations(x_ND)
