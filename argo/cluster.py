@@ -68,6 +68,9 @@ class Cluster(Section):
     retries: int = Field(5, ge=0, description="Further attempts of a shard that failed for a passing reason.")
     spread_retries: bool = Field(False, description="Retry on another node (needs more than one).")
     shard_hours: float = Field(24, gt=0, description="A shard that takes longer is stopped; it resumes when retried.")
+    cpu_requests: float = Field(
+        1.0, gt=0, le=1, description="Share of its CPUs that a pod requests; the rest is shared."
+    )
     grace_seconds: int = Field(60, ge=1, description="Time between SIGTERM and SIGKILL.")
     scratch_gb: float = Field(20, gt=0, description="Size limit of /tmp.")
     keep_days: float = Field(7, gt=0, description="How long finished workflows and Jobs stay; outputs stay for good.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from argo.cluster import Cluster
@@ -21,24 +21,26 @@ FINAL_EXIT_CODES = (2, 3, 4, 78)
 Json = dict[str, Any]
 
 
-class Size(NamedTuple):
-    """What a container asks for, as Kubernetes quantities."""
-
-    cpus: str
-    memory_mi: int
-    gpus: int
-
-    def quantities(self, gpu_resource: str) -> Json:
-        """Requests, which are also the limits: the pod then has the best quality of service."""
-        asked = {"cpu": self.cpus, "memory": f"{self.memory_mi}Mi"}
-        return asked | ({gpu_resource: str(self.gpus)} if self.gpus else {})
+def memory_mi(resources: Resources) -> int:
+    """Memory in mebibytes, rounded up."""
+    return math.ceil(resources.memory_gb * 1e9 / 2**20)
 
 
-def size_of(resources: Resources) -> Size:
-    """`resources` in Kubernetes' units: millicores and mebibytes, rounded up."""
-    millicores = math.ceil(resources.cpus * 1000)
-    cpus = str(millicores // 1000) if millicores % 1000 == 0 else f"{millicores}m"
-    return Size(cpus, math.ceil(resources.memory_gb * 1e9 / 2**20), resources.gpus)
+def quantities(cluster: Cluster, resources: Resources) -> Json:
+    """Requests and limits. Memory is requested whole: a node that promised it twice would kill shards."""
+    memory = {"memory": f"{memory_mi(resources)}Mi"}
+    if resources.gpus:
+        memory[cluster.gpu.resource] = str(resources.gpus)
+    return {
+        "requests": {"cpu": cpu_quantity(resources.cpus * cluster.cpu_requests)} | memory,
+        "limits": {"cpu": cpu_quantity(resources.cpus)} | memory,
+    }
+
+
+def cpu_quantity(cpus: float) -> str:
+    """CPUs as Kubernetes writes them: whole, or in thousandths, rounded up."""
+    thousandths = math.ceil(cpus * 1000)
+    return str(thousandths // 1000) if thousandths % 1000 == 0 else f"{thousandths}m"
 
 
 def image(cluster: Cluster, resources: Resources) -> str:
@@ -129,7 +131,6 @@ def placement(cluster: Cluster, resources: Resources) -> Json:
 
 def stage_container(cluster: Cluster, resources: Resources, args: list[str]) -> Json:
     """The container `main` that runs `nlsim ARGS`."""
-    quantities = size_of(resources).quantities(cluster.gpu.resource)
     return {
         "name": "main",
         "image": image(cluster, resources),
@@ -138,7 +139,7 @@ def stage_container(cluster: Cluster, resources: Resources, args: list[str]) -> 
         "args": args,
         "env": environment(cluster, resources),
         "envFrom": environment_sources(cluster),
-        "resources": {"requests": quantities, "limits": quantities},
+        "resources": quantities(cluster, resources),
         "volumeMounts": mounts(cluster, resources),
         "securityContext": container_security(),
     }

@@ -242,7 +242,7 @@ def container(
 
 def container_patch(cluster: Cluster, resources: Resources) -> Json:
     """What a pod needs beyond Argo's fields: the containers that Argo adds must fit `restricted` too."""
-    memory = pod.size_of(resources).memory_mi
+    memory = pod.memory_mi(resources)
     grown = f"{{{{=string({memory} * min(1 + asInt(retries), {MEMORY_GROWTH}))}}}}Mi"
     helper = {"securityContext": pod.container_security(), "resources": HELPER_QUANTITIES}
     patch: Json = {

@@ -27,6 +27,16 @@ def test_other_shards_go_on_unless_told_to_stop() -> None:
     assert stage_job(FULL, GPU, [], 8, "n", "r", "s")["spec"]["maxFailedIndexes"] == 0
 
 
+def test_cpus_may_be_shared_and_threads_stay_the_same() -> None:
+    """The number of threads is part of what makes results equal; what is requested of the scheduler is not."""
+    (main,) = stage_job(PLAIN.model_copy(update={"cpu_requests": 0.25}), GPU, [], 1, "n", "r", "s")["spec"]["template"][
+        "spec"
+    ]["containers"]
+    assert main["resources"]["requests"]["cpu"] == "375m"
+    assert main["resources"]["limits"]["cpu"] == "1500m"
+    assert {"name": "OMP_NUM_THREADS", "value": "1"} in main["env"]
+
+
 def test_limits_of_kubernetes_for_many_shards() -> None:
     """Above 100,000 completions, parallelism and failed indices may be at most 10,000."""
     spec = stage_job(PLAIN.model_copy(update={"parallelism": 50_000}), GPU, [], 1_000_000, "n", "r", "s")["spec"]

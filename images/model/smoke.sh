@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# smoke.sh DOCKER IMAGE: the image works as a cluster runs it, and torch and transformers work in it.
+set -euo pipefail
+docker=$1 image=$2
+run() { "$docker" run --rm --read-only --tmpfs /tmp:mode=1777 --network none --cap-drop ALL --security-opt no-new-privileges "$@"; }
+run "$image" --version
+run "$image" doctor
+run --entrypoint python "$image" -c 'import os, torch, transformers; assert float(torch.ones(3) @ torch.ones(3)) == 3; assert os.getuid() == 10001'
+if run --entrypoint sh "$image" -c true 2>/dev/null; then echo "$image has a shell"; exit 1; fi
+echo "$image is in order"
