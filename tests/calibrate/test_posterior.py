@@ -4,6 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from calibrate.planted import Planted, planted, unexplained_variance
 from scipy.special import expit
 
 from nlsim.calibrate.linear import linear_values
@@ -11,7 +12,6 @@ from nlsim.calibrate.posterior import Posterior, fit_posterior
 from nlsim.calibrate.signals import Latents, read_signals
 from nlsim.calibrate.slopes import GRID_G, fit_slopes, intercepts, score_groups
 from nlsim.metrics.probability import calibration_error, log_loss, reliability
-from tests.calibrate.planted import Planted, planted, unexplained_variance
 
 
 @cache

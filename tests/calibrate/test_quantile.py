@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from calibrate.planted import planted, unexplained_variance
 
 from nlsim.calibrate.quantile import fit_quantile_map
-from tests.calibrate.planted import planted, unexplained_variance
 
 LEVELS = np.linspace(0, 1, 33)
 
