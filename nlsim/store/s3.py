@@ -217,7 +217,7 @@ class S3Objects:
             place["KeyMarker"], place["UploadIdMarker"] = page["NextKeyMarker"], page["NextUploadIdMarker"]
 
     def _missing(self, key: str) -> MissingObjectError:
-        """The error that there is no object. Raises UsageError if there is no bucket: HEAD does not tell which it is."""
+        """The error that there is no object. Raises UsageError if there is no bucket: HEAD does not tell which."""
         if not self._bucket_seen:
             self._call(lambda s3: s3.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1))
             self._bucket_seen = True

@@ -159,7 +159,7 @@ def test_no_changed_byte_in_a_record_goes_unnoticed(at: int, change: int, cut: b
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(),
-        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
     )
 )
 def test_no_json_but_a_record_is_taken_for_one(value: object) -> None:
