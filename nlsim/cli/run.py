@@ -71,7 +71,7 @@ def run(
     opened = open_run(config, url, overrides, store, update)
     if until is not None:
         opened.pipeline.stage(until)
-    write_plan(opened, plan_config(opened.config))
+    write_plan(opened, plan_config(opened.config, opened))
     with ExitStack() as stack:
         stack.enter_context(sole_runner(opened.files, join))
         reporter: Reporter = stack.enter_context(BarReporter()) if people_read_stderr() else LineReporter()
@@ -107,7 +107,7 @@ def plan(
         rows = plan_config(load_config(config, overrides).config)
     else:
         opened = open_run(config, url, overrides, store, update)
-        rows = plan_config(opened.config)
+        rows = plan_config(opened.config, opened)
         write_plan(opened, rows)
     if as_json:
         click.echo(json.dumps({"stages": [row.to_json() for row in rows]}, indent=1))

@@ -59,14 +59,20 @@ class StagePlan(NamedTuple):
         }
 
 
-def plan_config(config: Config) -> list[StagePlan]:
-    """The plan of a configuration that has no run yet, in the pipeline's order."""
+def plan_config(config: Config, run: Run | None = None) -> list[StagePlan]:
+    """The plan of a configuration, in the pipeline's order.
+
+    Without a run nothing outside the configuration is looked at, so fingerprints (which depend on the content of models
+    and text) are empty, and neither models nor text have to be there.
+    """
     from nlsim.experiments.registry import pipeline_of
 
-    return [
-        StagePlan(name, fingerprint, shards, stage.inputs, stage.resources(config), stage.estimate(config))
-        for name, (stage, fingerprint, shards) in pipeline_of(config).planned(config).items()
-    ]
+    rows = []
+    for stage in pipeline_of(config).stages:
+        fingerprint = run.lineage.stages[stage.name].fingerprint if run is not None else ""
+        resources, estimate = stage.resources(config), stage.estimate(config)
+        rows.append(StagePlan(stage.name, fingerprint, stage.shards(config), stage.inputs, resources, estimate))
+    return rows
 
 
 def write_plan(run: Run, rows: list[StagePlan]) -> None:

@@ -178,7 +178,7 @@ def test_ten_runners_at_once_leave_the_same_bytes(toy_pipeline: Pipeline, config
 
 def test_the_plan_says_what_workflows_need(toy_pipeline: Pipeline, config: Config, tmp_path: Path) -> None:
     run = Run.create(str(tmp_path), config)
-    rows = plan_config(config)
+    rows = plan_config(config, run)
     write_plan(run, rows)
     plan = json.loads(run.files.get("plan.json"))
     assert [(s["name"], s["shards"], s["inputs"]) for s in plan["stages"]] == [
