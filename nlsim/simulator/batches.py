@@ -11,7 +11,10 @@ from torch import Tensor
 
 from nlsim.simulator.material import Activity, Example, Texts, varied, wording
 from nlsim.simulator.model import Batch
-from nlsim.simulator.text import SimulatorText, Task
+from nlsim.simulator.text import ANSWER, MARK, PAD, Ints, SimulatorText, Task
+
+CONTEXT = 32
+"""Tokens of a context in detection and fuzzing."""
 
 
 class Questions(NamedTuple):
@@ -26,7 +29,7 @@ class Questions(NamedTuple):
     """Which of the batch's explanations each read belongs to."""
 
 
-def pad_left(rows: list[npt.NDArray[np.int64]], fill: int) -> tuple[Tensor, Tensor]:
+def pad_left(rows: list[Ints], fill: int) -> tuple[Tensor, Tensor]:
     """Rows as one tensor, padded on the left, and their lengths."""
     longest = max(map(len, rows))
     padded = np.full((len(rows), longest), fill)
@@ -45,43 +48,106 @@ def strengths(texts: Texts, activity: Activity, row: int) -> npt.NDArray[np.floa
 
 
 def simulation(
-    texts: Texts,
-    text: SimulatorText,
-    prefixes: list[npt.NDArray[np.int64]],
-    activities: list[Activity],
-    rows_EW: npt.NDArray[np.int64],
+    texts: Texts, text: SimulatorText, prefixes: list[Ints], activities: list[Activity], rows_EW: Ints
 ) -> Questions:
     """Simulation of each latent on its rows."""
-    prefix_EP, length_E = pad_left(prefixes, text.special["<|pad|>"])
     windows = [texts.windows[row] for row in rows_EW.reshape(-1)]
-    longest = max(len(window.tokens) for window in windows)
-    tokens = np.full((len(windows), longest), text.special["<|pad|>"])
-    reads, targets, latents = [], [], []
-    per = rows_EW.shape[1]
-    for b, window in enumerate(windows):
-        tokens[b, : len(window.tokens)] = window.tokens
-        reads.append(window.ends + b * longest)
-        targets.append(strengths(texts, activities[b // per], int(rows_EW.reshape(-1)[b])))
-        latents.append(np.full(len(window.ends), b // per))
-    window_EWT = torch.from_numpy(tokens.reshape(*rows_EW.shape, longest))
+    owners = np.repeat(np.arange(len(activities)), rows_EW.shape[1])
+    targets = [strengths(texts, activities[e], int(row)) for e, row in zip(owners, rows_EW.reshape(-1), strict=True)]
+    return _assembled(text, prefixes, [(window.tokens, window.ends) for window in windows], targets)
+
+
+def scoring(
+    texts: Texts,
+    text: SimulatorText,
+    prefixes: list[Ints],
+    activities: list[Activity],
+    rows_EW: Ints,
+    task: Task,
+    rng: np.random.Generator,
+) -> Questions:
+    """Detection or fuzzing of each latent on windows of its rows; the answer, 0 or 1, is read after `<|answer|>`."""
+    asked, targets = [], []
+    for e, rows_W in enumerate(rows_EW):
+        for row in rows_W:
+            made = _question(texts, text, activities[e], int(row), task, rng)
+            asked.append((made.tokens, made.ends))
+            targets.append(np.array([made.answer], np.float32))
+    return _assembled(text, prefixes, asked, targets)
+
+
+class _Asked(NamedTuple):
+    tokens: Ints
+    ends: Ints
+    answer: float
+
+
+def _question(
+    texts: Texts, text: SimulatorText, activity: Activity, row: int, task: Task, rng: np.random.Generator
+) -> _Asked:
+    """A window of up to `CONTEXT` tokens of a row, around an active token where the row has one."""
+    strength = strengths(texts, activity, row)
+    window = texts.windows[row]
+    active = np.flatnonzero(strength)
+    centre = int(rng.choice(active)) if len(active) and rng.random() < 0.7 else int(rng.integers(len(strength)))
+    start = int(np.clip(centre - rng.integers(CONTEXT), 0, max(len(strength) - CONTEXT, 0)))
+    stop = min(start + CONTEXT, len(strength))
+    inside = strength[start:stop] > 0
+    marked = np.zeros(len(inside), np.bool_)
+    answer = bool(inside.any())
+    if task is Task.FUZZ:
+        strong = strength[start:stop] >= 0.3 * strength[start:stop].max(initial=0.25)
+        idle = np.flatnonzero(~inside)
+        answer = answer and rng.random() < 0.5
+        count = max(int(strong.sum()), 1)
+        if answer or not len(idle):
+            marked = strong
+        else:
+            marked[rng.choice(idle, min(count, len(idle)), replace=False)] = True
+    starts = np.concatenate([[0], window.ends[:-1] + 1])
+    tokens: list[int] = []
+    for place in range(start, stop):
+        if marked[place - start]:
+            tokens.append(text.special[MARK])
+        tokens += window.tokens[starts[place] : window.ends[place] + 1].tolist()
+    tokens.append(text.special[ANSWER])
+    return _Asked(np.array(tokens, np.int64), np.array([len(tokens) - 1]), float(answer))
+
+
+def _assembled(
+    text: SimulatorText,
+    prefixes: list[Ints],
+    windows: list[tuple[Ints, Ints]],
+    targets: list[npt.NDArray[np.float32]],
+) -> Questions:
+    """Windows, the same number for each prefix, as one batch; each is (tokens, offsets to read at)."""
+    prefix_EP, length_E = pad_left(prefixes, text.special[PAD])
+    longest = max(len(tokens) for tokens, _ in windows)
+    padded = np.full((len(windows), longest), text.special[PAD])
+    for b, (tokens, _) in enumerate(windows):
+        padded[b, : len(tokens)] = tokens
+    each = len(windows) // len(prefixes)
+    reads = [ends + b * longest for b, (_, ends) in enumerate(windows)]
+    owners = np.repeat(np.arange(len(windows)) // each, [len(ends) for _, ends in windows])
     return Questions(
-        Batch(prefix_EP, length_E, window_EWT),
+        Batch(prefix_EP, length_E, torch.from_numpy(padded.reshape(len(prefixes), each, longest))),
         torch.from_numpy(np.concatenate(reads)),
         torch.from_numpy(np.concatenate(targets)),
-        torch.from_numpy(np.concatenate(latents)),
+        torch.from_numpy(owners),
     )
 
 
 def draw(
-    texts: Texts, text: SimulatorText, examples: list[Example], windows: int, rng: np.random.Generator
+    texts: Texts, text: SimulatorText, examples: list[Example], windows: int, task: Task, rng: np.random.Generator
 ) -> Questions:
-    """A simulation batch of `examples`, freshly worded, on random rows of the half each is predicted on."""
+    """A batch about `examples`, freshly worded, on random rows of the half each is predicted on."""
     rows = [np.flatnonzero(texts.half_R == half) for half in (0, 1)]
     chosen = np.stack([rng.choice(rows[example.half], windows, replace=False) for example in examples])
-    prefixes = [
-        text.prefix(Task.SIMULATE, wording(varied(example.rules, rng), texts.reading, rng)) for example in examples
-    ]
-    return simulation(texts, text, prefixes, [example.activity for example in examples], chosen)
+    prefixes = [text.prefix(task, wording(varied(example.rules, rng), texts.reading, rng)) for example in examples]
+    activities = [example.activity for example in examples]
+    if task is Task.SIMULATE:
+        return simulation(texts, text, prefixes, activities, chosen)
+    return scoring(texts, text, prefixes, activities, chosen, task, rng)
 
 
 def soft_digits(target_R: Tensor) -> Tensor:

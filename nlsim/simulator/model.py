@@ -23,7 +23,7 @@ class Shape(NamedTuple):
     vocabulary: int
     width: int = 128
     layers: int = 4
-    heads: int = 4
+    heads: int = 2
     hidden: int = 384
     theta: float = 100_000.0
     longest: int = 2048

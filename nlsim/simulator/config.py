@@ -1,0 +1,50 @@
+"""How the simulator is trained."""
+
+from pydantic import Field
+
+from nlsim.base import Section
+from nlsim.coders.config import CoderConfig
+from nlsim.corpus.config import CorpusConfig, RowBudgets
+from nlsim.subject.config import SubjectConfig
+
+
+class SourceConfig(Section):
+    """Where training latents come from: some models' coders and MLP neurons, read on the training documents."""
+
+    subject: SubjectConfig = Field(description="The model.")
+    coders: tuple[CoderConfig, ...] = Field((), description="Coders whose latents are used, all of them.")
+    neurons: tuple[str, ...] = Field(
+        (), description="Modules whose input components are used as latents, e.g. layers.7.mlp.down_proj: MLP neurons."
+    )
+    neurons_each: int = Field(400, description="Components drawn per module.", ge=1)
+
+
+class TrainSimulatorConfig(Section):
+    """Data, size and schedule of a simulator. The same configuration gives the same model on the same machine."""
+
+    sources: tuple[SourceConfig, ...] = Field(
+        description="Training latents; the coders that the simulator will be judged with must not be among them.",
+        min_length=1,
+    )
+    corpus: CorpusConfig = Field(
+        default_factory=lambda: CorpusConfig(
+            rows=RowBudgets(train=3000, explain=1024, score=96, calibrate=0, evaluate=0)
+        ),
+        description="Training reads the train split; held-out figures explain from the explain split and predict on "
+        "the score split.",
+    )
+    held_out: float = Field(0.05, description="Share of latents kept for the held-out figures.", gt=0, lt=1)
+    budget: int = Field(64, description="Most tokens that an explanation lists.", ge=1)
+    synthetic: int = Field(300, description="Made-up latents with random tables, for practice.", ge=0)
+    vocabulary: int = Field(6144, description="Size of the vocabulary.", ge=512)
+    width: int = Field(128, description="Dimensions of the residual stream.", ge=64)
+    layers: int = Field(4, ge=2, description="Layers.")
+    heads: int = Field(2, ge=2, description="Attention heads.")
+    hidden: int = Field(384, ge=1, description="Neurons of each MLP.")
+    theta: float = Field(1e6, gt=0, description="Base of the rotary positions.")
+    steps: int = Field(2500, ge=1, description="Optimiser steps.")
+    latents: int = Field(8, ge=1, description="Latents in a batch.")
+    windows: int = Field(8, ge=1, description="Windows per latent in a batch.")
+    scoring_share: float = Field(0.15, ge=0, le=1, description="Share of steps that train detection and fuzzing.")
+    learning_rate: float = Field(2e-3, gt=0, description="Adam's peak learning rate.")
+    seed: int = Field(0, ge=0, description="Of the initial weights and of everything drawn.")
