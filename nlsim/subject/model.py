@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
-from nlsim.errors import UsageError
+from nlsim.errors import DataError, UsageError
 from nlsim.subject.config import SubjectConfig
 from nlsim.subject.hookpoints import Hookpoint, Tap, layout_of, resolve
 from nlsim.subject.locate import locate
@@ -129,7 +129,7 @@ class Subject:
     @torch.no_grad()
     def start(self, tokens_BT: TokenRows, lengths_B: TokenRows, hookpoint: str | Hookpoint) -> State:
         """Run up to a hookpoint and keep what `finish` carries on from. lengths_B: tokens that are not padding."""
-        tokens = self._integers(tokens_BT)
+        tokens = self._tokens(tokens_BT)
         place = self.hookpoint(hookpoint)
         taps = {"read": place.read, "write": place.write}
         if place.layer >= 0:
@@ -226,6 +226,15 @@ class Subject:
             result = self.decoder(input_ids=state.tokens_BT.repeat(copies, 1), use_cache=False)
         hidden_NTD: Tensor = result.last_hidden_state
         return hidden_NTD
+
+    def _tokens(self, tokens_BT: TokenRows) -> Tensor:
+        vocabulary = self.decoder.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+        if isinstance(tokens_BT, np.ndarray) and tokens_BT.size and tokens_BT.max() >= vocabulary:
+            raise DataError(
+                f"token {tokens_BT.max()} is not among the {vocabulary} of {self.config.model}",
+                "the rows were made with another model's tokenizer",
+            )
+        return self._integers(tokens_BT)
 
     def _integers(self, values: TokenRows) -> Tensor:
         if isinstance(values, Tensor):

@@ -35,6 +35,8 @@ def load_tokenizer(config: SubjectConfig) -> PreTrainedTokenizerFast:
             f"the tokenizer of {config.model} has no tokenizer.json form", "convert it with transformers first"
         )
     tokenizer.split_special_tokens = True
+    if not len(encode(tokenizer, ["text"])[0]):  # what the library makes up where a folder has no tokenizer files
+        raise DataError(f"{location.path} has no tokenizer", "save the model's tokenizer beside it")
     return tokenizer
 
 

@@ -207,6 +207,11 @@ def test_tokens_may_be_stored_arrays(tokens: Tensor) -> None:
     assert torch.equal(got.output_BTD, subject.capture(tokens, LENGTHS, "layers.1.mlp").output_BTD)
 
 
+def test_tokens_of_another_tokenizer_are_a_data_error() -> None:
+    with pytest.raises(DataError, match="token 97 is not among the 97 of pythia"):
+        make_subject("pythia").capture(np.array([[1, VOCAB]]), np.array([2]), "layers.1.mlp")
+
+
 def test_captured_activations_can_train_a_coder(tokens: Tensor) -> None:
     captured = make_subject("pythia").capture(tokens, LENGTHS, "layers.1.mlp")
     weight = torch.zeros(32, 32, requires_grad=True)
