@@ -3,12 +3,16 @@
 # BASE is any glibc image with Python 3.11 or newer, its venv module and CA certificates. The cpu and model images carry
 # only its interpreter, the shared libraries that needs, and the packages of images/<target>/requirements.lock.
 ARG BASE=python:3.11-slim-bookworm
+ARG GO=golang:1.26-bookworm
 
 FROM ${BASE} AS builder
 ARG UV_VERSION=0.13.8
 ARG HATCHLING_VERSION=1.33.0
 # Bytecode is checked by content, so it stays valid whatever the time stamps are and layers are reproducible.
 ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 PYC_INVALIDATION_MODE=UNCHECKED_HASH SOURCE_DATE_EPOCH=0
+RUN apt-get update -qq \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends binutils >/dev/null \
+    && rm -rf /var/lib/apt/lists/*
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m venv /opt/build && /opt/build/bin/pip install --quiet "uv==${UV_VERSION}" "hatchling==${HATCHLING_VERSION}"
 
@@ -81,6 +85,19 @@ LABEL org.opencontainers.image.title="nlsim-model" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
+
+# An S3-compatible store for development clusters.
+FROM ${GO} AS gateway
+ARG VERSITYGW_VERSION=v1.7.0
+RUN --mount=type=cache,target=/go GOPATH=/go GOBIN=/out CGO_ENABLED=0 \
+    go install -trimpath -ldflags "-s -w" github.com/versity/versitygw/cmd/versitygw@${VERSITYGW_VERSION}
+
+FROM scratch AS store
+COPY --from=gateway /out/versitygw /usr/bin/versitygw
+COPY --from=system /rootfs/etc /etc
+ENV PATH=/usr/bin
+USER 10001:10001
+ENTRYPOINT ["versitygw"]
 
 # vLLM compiles kernels when it starts, so this image keeps a C compiler and a whole Debian.
 FROM ${BASE} AS vllm

