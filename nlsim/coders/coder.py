@@ -43,15 +43,18 @@ class Coder(Protocol):
     """Encode and decode. All arithmetic is in float32 whatever the input's type."""
 
     meta: CoderMeta
-    decoder_MD: Tensor
-    """[width, d_out]: what one unit of each latent adds to the output."""
+
+    @property
+    def decoder_MD(self) -> Tensor:
+        """[width, d_out]: what one unit of each latent adds to the output."""
+        ...
 
     def encode(self, x_ND: Tensor) -> Codes:
         """The active latents of each row, in chunks of bounded size: never [N, width] at once."""
         ...
 
     def decode(self, codes: Codes, x_ND: Tensor) -> Tensor:
-        """y_NO = Σ_k value · decoder[index] + bias (+ skip(x)). `x_ND` is the coder's input, for the skip connection."""
+        """y_NO = Σ_k value · decoder[index] + bias (+ skip(x)). `x_ND` is the coder's input, for a skip."""
         ...
 
     def decode_dense(self, z_NM: Tensor, x_ND: Tensor) -> Tensor:

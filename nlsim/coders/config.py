@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nlsim.base import Section
 
@@ -22,30 +22,46 @@ class CoderConfig(Section):
 
 
 class TrainCoderConfig(Section):
-    """How `nlsim models train-coder` trains; the same configuration gives the same file on the same machine."""
+    """What kind of coder is trained, and how."""
 
     kind: Literal["sae", "transcoder"] = Field(default="transcoder", description="What the coder rebuilds.")
     skip: bool = Field(default=False, description="Add a skip connection (transcoders only).")
     skip_start: Literal["least_squares", "zero"] = Field(
         default="least_squares", description="The skip connection before training."
     )
+    skip_penalty: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight in the loss of the skip connection's part of the output, relative to the target's "
+        "variance; more leaves more of the work to the latents.",
+    )
     activation: Literal["topk", "batchtopk"] = Field(default="topk", description="Kind of sparsity.")
     width: int = Field(default=1024, gt=0, description="Number of latents.")
     k: int = Field(default=32, gt=0, description="Active latents per token.")
-    tokens: int = Field(default=1_000_000, gt=0, description="Tokens to capture; the text is not repeated to reach it.")
-    epochs: int = Field(
-        default=1, gt=0, description="Passes over the captured activations; more than one keeps them on disk."
-    )
-    batch: int = Field(default=1024, gt=0, description="Tokens per optimiser step.")
-    buffer: int = Field(default=65_536, gt=0, description="Tokens in the shuffle buffer.")
     learning_rate: float = Field(default=1e-3, gt=0, description="Adam's peak learning rate.")
     warmup: float = Field(default=0.02, ge=0, le=1, description="Part of the steps in which the rate rises from 0.")
     decay: float = Field(default=0.5, ge=0, le=1, description="Last part of the steps in which it falls to 0.")
-    auxk: float = Field(
-        default=1 / 32, ge=0, description="Weight of the loss that revives dead latents; 0 switches it off."
+    auxk: float = Field(default=1 / 32, ge=0, description="Weight of the loss that revives dead latents; 0: none.")
+    dead_after: int = Field(default=100_000, gt=0, description="Tokens without firing that make a latent dead.")
+    seed: int = Field(default=0, description="Of the initial weights.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainCoderConfig":
+        if self.skip and self.kind == "sae":
+            raise ValueError("an SAE has no skip connection; train a transcoder")
+        if self.k > self.width:
+            raise ValueError(f"k = {self.k} is more than the width {self.width}")
+        return self
+
+
+class StreamConfig(Section):
+    """How the activations to train on are gathered and served."""
+
+    tokens: int = Field(default=1_000_000, gt=0, description="Tokens to capture at most; text is not read twice.")
+    epochs: int = Field(default=1, gt=0, description="Passes over them; more than one keeps them on disk.")
+    batch: int = Field(default=1024, gt=0, description="Tokens per optimiser step.")
+    buffer: int = Field(default=32_768, gt=0, description="Tokens in the shuffle buffer.")
+    outlier_norm: float = Field(
+        default=10.0, gt=1, description="Leave out tokens with more than this many times the median norm of their row."
     )
-    dead_after: int = Field(
-        default=100_000, gt=0, description="Tokens without firing after which a latent counts as dead."
-    )
-    dtype: Literal["f16", "f32"] = Field(default="f16", description="Type of the stored weights.")
-    seed: int = Field(default=0, description="Of the initial weights and the order of the data.")
+    seed: int = Field(default=0, description="Of the order of the data.")

@@ -29,6 +29,8 @@ class Format(Protocol):
         ...
 
 
+SHIPPED = Path(str(resources.files("nlsim.assets"))) / "coders"
+
 FORMATS: tuple[Format, ...] = (nlsim_format, sparsify, saelens)
 
 
@@ -73,7 +75,7 @@ def check_fit(meta: CoderMeta, d_in: int, d_out: int) -> None:
     """Raise DataError unless the subject's hookpoint reads and writes vectors of the coder's widths."""
     if (meta.d_in, meta.d_out) != (d_in, d_out):
         raise DataError(
-            f"the coder maps {meta.d_in} components to {meta.d_out}, but the subject's {meta.hookpoint} {d_in} to {d_out}",
+            f"the coder maps {meta.d_in} components to {meta.d_out}, but {meta.hookpoint} maps {d_in} to {d_out}",
             "coder and subject do not belong together",
         )
 
@@ -98,9 +100,7 @@ def locate(config: CoderConfig) -> Path:
 
 def shipped_coders() -> dict[str, Path]:
     """Name → file of the coders that come with nlsim."""
-    assets = Path(str(resources.files("nlsim.assets")))
-    files = (path for path in assets.rglob("*.safetensors") if nlsim_format.matches(path))
-    return {str(path.relative_to(assets).with_suffix("")): path for path in sorted(files)}
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.safetensors"))}
 
 
 def _shipped(name: str) -> Path:

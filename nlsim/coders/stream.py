@@ -21,21 +21,33 @@ DISK_BLOCK = 2048  # tokens read from disk together
 
 
 def capture_blocks(
-    subject: Subject, tokens_RT: NDArray[np.int32], length_R: NDArray[np.int32], taps: Iterable[Tap]
+    subject: Subject,
+    tokens_RT: NDArray[np.int32],
+    length_R: NDArray[np.int32],
+    taps: Iterable[Tap],
+    outlier_norm: float = float("inf"),
 ) -> Iterator[Block]:
-    """Activations of all tokens of some rows but position 0, which holds BOS and is unlike any other. One early-exit
-    forward pass per batch of rows, however many taps."""
+    """Activations of the tokens of some rows, by one early-exit forward pass per batch of rows, however many taps.
+
+    Left out are position 0, which holds BOS and is unlike any other, and tokens whose norm at one of the taps is more
+    than `outlier_norm` times the median of their row: a few of those would outweigh everything else in a squared error.
+    """
     names = {str(number): tap for number, tap in enumerate(dict.fromkeys(taps))}
     rows = max(1, subject.batch_tokens // tokens_RT.shape[1])
     for start in range(0, len(tokens_RT), rows):
-        length_B = torch.from_numpy(length_R[start : start + rows].astype(np.int64))
+        length_B = torch.from_numpy(length_R[start : start + rows].astype(np.int64)).to(subject.device)
         longest = int(length_B.max())
         ids_BT = torch.from_numpy(tokens_RT[start : start + rows, :longest].astype(np.int64)).to(subject.device)
         with torch.no_grad(), recording(subject.decoder, names) as seen, suppress(EarlyExit):
             subject.decoder(input_ids=ids_BT, use_cache=False)
-        place_T = torch.arange(longest)
-        used_BT = ((place_T < length_B[:, None]) & (place_T > 0)).to(subject.device)
-        yield {tap: tensor_of(seen[name])[used_BT] for name, tap in names.items()}
+        place_T = torch.arange(longest, device=subject.device)
+        used_BT = (place_T < length_B[:, None]) & (place_T > 0)
+        found = {tap: tensor_of(seen[name]) for name, tap in names.items()}
+        for x_BTD in found.values():
+            norm_BT = x_BTD.float().norm(dim=2)
+            middle_B1 = norm_BT.where(used_BT, torch.nan).nanmedian(1, keepdim=True).values
+            used_BT = used_BT & (norm_BT <= outlier_norm * middle_B1)
+        yield {tap: x_BTD[used_BT] for tap, x_BTD in found.items()}
 
 
 def shuffled(

@@ -11,6 +11,7 @@ from nlsim.coders.sparse import SparseCoder
 from nlsim.errors import DataError
 
 RIDGE = 1e-3  # of the least-squares skip connection, relative to the inputs' mean square
+FIRST_SIZE = 0.25  # length of a transcoder's first encoder rows; at 1 the first activations are far too large
 AUX_LATENTS = 2  # dead latents asked to explain the error, as a multiple of k
 MOMENTUM = 0.99  # of the running threshold of a BatchTopK coder
 
@@ -52,6 +53,7 @@ class Trainer:
     def __init__(self, config: TrainCoderConfig, meta: CoderMeta, sample: Pair, steps: int) -> None:
         """`sample`: some thousand tokens to take the scale, the skip connection and the first directions from."""
         self.config, self.meta, self.steps, self.step_number = config, meta, steps, 0
+        self.k = config.k
         device = sample.input_ND.device
         self.generator = torch.Generator().manual_seed(config.seed)
         self.input_scale, self.target_scale = Scale.of(sample.input_ND), Scale.of(sample.target_NO)
@@ -65,7 +67,7 @@ class Trainer:
         if meta.kind == "sae":
             decoder_MO = encoder_MD.clone()
         else:  # a first guess at what each direction should write: the rest that a token with much of it leaves
-            encoder_MD = unit(x_ND[chosen_M] + 0.1 * encoder_MD)
+            encoder_MD = unit(x_ND[chosen_M] + 0.1 * encoder_MD) * FIRST_SIZE
             decoder_MO = unit((y_NO - x_ND @ skip_OD.T)[chosen_M] + 1e-6)
         self.encoder_MD, self.decoder_MO = encoder_MD, decoder_MO
         self.encoder_bias_M = torch.zeros(meta.width, device=device)
@@ -84,11 +86,15 @@ class Trainer:
         x_ND, y_NO = self.input_scale(batch.input_ND.float()), self.target_scale(batch.target_NO.float())
         acts_NM = torch.addmm(self.encoder_bias_M, x_ND, self.encoder_MD.T).relu()
         kept_NM = self._keep(acts_NM)
+        variance = (y_NO - y_NO.mean(0)).square().sum().clamp_min(1e-12)
         error_NO = y_NO - torch.addmm(self.decoder_bias_O, kept_NM, self.decoder_MO)
+        penalty = y_NO.new_zeros(())
         if self.meta.skip:
-            error_NO = error_NO - x_ND @ self.skip_OD.T
-        fvu = error_NO.square().sum() / (y_NO - y_NO.mean(0)).square().sum().clamp_min(1e-12)
-        loss = fvu + self.config.auxk * self._aux_loss(acts_NM, error_NO.detach())
+            skipped_NO = x_ND @ self.skip_OD.T
+            error_NO = error_NO - skipped_NO
+            penalty = self.config.skip_penalty * skipped_NO.square().sum() / variance
+        fvu = error_NO.square().sum() / variance
+        loss = fvu + penalty + self.config.auxk * self._aux_loss(acts_NM, error_NO.detach())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         with torch.no_grad():
@@ -102,35 +108,36 @@ class Trainer:
         self.step_number += 1
         return float(fvu.detach())
 
+    @property
+    def dead(self) -> int:
+        """Latents that have not fired for `dead_after` tokens."""
+        return int((self.idle_M >= self.config.dead_after).sum())
+
     def _keep(self, acts_NM: Tensor) -> Tensor:
         """Activations with all but the strongest set to 0."""
-        assert self.meta.k is not None
         if self.meta.activation == "topk":
-            value_NK, index_NK = acts_NM.topk(self.meta.k, dim=1, sorted=False)
+            value_NK, index_NK = acts_NM.topk(self.k, dim=1, sorted=False)
             return torch.zeros_like(acts_NM).scatter(1, index_NK, value_NK)
-        least = float(acts_NM.detach().flatten().topk(self.meta.k * len(acts_NM), sorted=False).values.min())
+        least = float(acts_NM.detach().flatten().topk(self.k * len(acts_NM), sorted=False).values.min())
         momentum = MOMENTUM if self.step_number else 0.0
         self.threshold = momentum * self.threshold + (1 - momentum) * least
         return acts_NM * (acts_NM >= least)
 
     def _aux_loss(self, acts_NM: Tensor, error_NO: Tensor) -> Tensor:
         """How badly the dead latents alone explain what the living ones left over; 0 when none is dead."""
-        assert self.meta.k is not None
-        dead_M = self.idle_M >= self.config.dead_after
-        dead = int(dead_M.sum())
+        dead_M, dead = self.idle_M >= self.config.dead_after, self.dead
         if dead == 0 or self.config.auxk == 0:
             return error_NO.new_zeros(())
         acts_NA = acts_NM[:, dead_M]
-        value_NK, index_NK = acts_NA.topk(min(AUX_LATENTS * self.meta.k, dead), dim=1, sorted=False)
+        value_NK, index_NK = acts_NA.topk(min(AUX_LATENTS * self.k, dead), dim=1, sorted=False)
         z_NA = torch.zeros_like(acts_NA).scatter(1, index_NK, value_NK)
         rest_NO = error_NO - z_NA @ self.decoder_MO[dead_M]
         return rest_NO.square().sum() / error_NO.square().sum().clamp_min(1e-12)
 
     def _project_decoder_gradient(self) -> None:
         """Take out the part along each decoder row, which rescaling to unit length would undo anyway."""
-        gradient_MO = self.decoder_MO.grad
-        assert gradient_MO is not None
-        gradient_MO -= (gradient_MO * self.decoder_MO).sum(1, keepdim=True) * self.decoder_MO
+        if (gradient_MO := self.decoder_MO.grad) is not None:
+            gradient_MO -= (gradient_MO * self.decoder_MO).sum(1, keepdim=True) * self.decoder_MO
 
     def _schedule(self) -> float:
         """Factor on the learning rate: linear rise, plateau, linear fall to 0."""
