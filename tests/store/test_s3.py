@@ -277,3 +277,13 @@ def test_a_forked_process_makes_its_own_connections(s3_url: str, monkeypatch: py
     monkeypatch.setattr("os.getpid", lambda: -1)
     objects.info("a")
     assert made == [1]
+
+
+def test_times_of_listings_are_utc(s3_url: str) -> None:
+    objects = open_objects(s3_url)
+    objects.put("a", b"1")
+    (listed,) = objects.list()
+    looked_at = objects.info("a")
+    assert looked_at is not None
+    assert abs(listed.modified - looked_at.modified) <= 1.0, "one is ISO 8601, the other a date of HTTP"
+    assert abs(listed.modified - objects.now()) < 60
