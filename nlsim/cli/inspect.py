@@ -66,9 +66,9 @@ def verify(url: str, repair: bool) -> None:
 @click.command()
 @URL
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
-@click.option("--grace-minutes", default=60.0, show_default=True, help="Leave attempts younger than this alone.")
+@click.option("--grace-hours", default=24.0, show_default=True, help="Leave attempts younger than this alone.")
 @click.option("--unreferenced", is_flag=True, help="Also delete outputs of configurations the run has left behind.")
-def gc(url: str, dry_run: bool, grace_minutes: float, unreferenced: bool) -> None:
+def gc(url: str, dry_run: bool, grace_hours: float, unreferenced: bool) -> None:
     """Delete what failed or interrupted attempts left in RUN. Committed data of the run are never touched."""
     from nlsim.errors import UsageError
     from nlsim.pipeline.run import Run
@@ -77,7 +77,7 @@ def gc(url: str, dry_run: bool, grace_minutes: float, unreferenced: bool) -> Non
     run = Run.open(url)
     if unreferenced and run.lineage.store is not None:
         raise UsageError("--unreferenced is only for a run with a store of its own", "other runs may use these outputs")
-    found = collect_garbage(run.store, grace_minutes * 60, remove=not dry_run)
+    found = collect_garbage(run.store, grace_hours * 3600, remove=not dry_run)
     verb = "would delete" if dry_run else "deleted"
     click.echo(f"{verb} {found.objects:,} objects of unfinished attempts, {table.size(found.bytes)}")
     if unreferenced:

@@ -75,7 +75,7 @@ def test_run_then_status_verify_and_gc(
     assert nlsim(monkeypatch, "status", url) == 0
     assert f"next: total; carry on with `nlsim run --run {url}`" in capsys.readouterr().out
     assert nlsim(monkeypatch, "verify", url) == 0
-    assert nlsim(monkeypatch, "gc", url, "--grace-minutes", "0") == 0
+    assert nlsim(monkeypatch, "gc", url, "--grace-hours", "0") == 0
     assert "deleted 0 objects" in capsys.readouterr().out
 
 
