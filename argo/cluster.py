@@ -72,6 +72,7 @@ class Cluster(Section):
         1.0, gt=0, le=1, description="Share of its CPUs that a pod requests; the rest is shared."
     )
     grace_seconds: int = Field(60, ge=1, description="Time between SIGTERM and SIGKILL.")
+    planning_memory_gb: float = Field(1, gt=0, description="Memory of the steps that plan, and note the status.")
     scratch_gb: float = Field(20, gt=0, description="Size limit of /tmp.")
     keep_days: float = Field(7, gt=0, description="How long finished workflows and Jobs stay; outputs stay for good.")
     queue: str | None = Field(None, description="Kueue LocalQueue that Indexed Jobs wait in.")

@@ -15,18 +15,17 @@ from kubernetes.client.exceptions import ApiException
 from argo.api import explained
 from argo.job import stage_job
 from argo.names import dns_name
+from argo.pod import planning
 from argo.trouble import failure_of, troubles
 from nlsim.base import digest
 from nlsim.errors import IncompleteError, TransientError
-from nlsim.pipeline.stage import Resources
 
 if TYPE_CHECKING:
     from argo.api import Api
     from argo.cluster import Cluster
     from argo.pod import Json
     from nlsim.pipeline.run import Run
-
-PLANNING = Resources("cpu", 1.0, 1.0, 0)
+    from nlsim.pipeline.stage import Resources
 
 
 class Progress(NamedTuple):
@@ -58,7 +57,7 @@ class Controller:
         Raises IncompleteError when shards failed for good (after everything that does not need them is done, unless the
         cluster's `on_failure` is `stop`), TransientError when a pod cannot start.
         """
-        self._finish("plan", self._job("plan", PLANNING, ["plan", "--run", self.run.url], 1))
+        self._finish("plan", self._job("plan", planning(self.cluster), ["plan", "--run", self.run.url], 1))
         waiting = list(self.run.pipeline.stages)
         running: dict[str, str] = {}
         complete: set[str] = set()

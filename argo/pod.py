@@ -6,9 +6,10 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from nlsim.pipeline.stage import Resources
+
 if TYPE_CHECKING:
     from argo.cluster import Cluster
-    from nlsim.pipeline.stage import Resources
 
 USER = 10001
 """Numeric user and group of the images: `runAsNonRoot` needs a number."""
@@ -19,6 +20,11 @@ FINAL_EXIT_CODES = (2, 3, 4, 78)
 """Wrong use, bad data, missing input: the same call fails the same way."""
 
 Json = dict[str, Any]
+
+
+def planning(cluster: Cluster) -> Resources:
+    """What planning, and noting a run's status, need."""
+    return Resources("cpu", 1.0, cluster.planning_memory_gb, 0)
 
 
 def memory_mi(resources: Resources) -> int:

@@ -28,17 +28,15 @@ from hera.workflows import models as m
 from argo import job, pod
 from argo.strict import checked
 from nlsim import __version__
-from nlsim.pipeline.stage import Resources
 
 if TYPE_CHECKING:
     from argo.cluster import Cluster
     from argo.pod import Json
     from nlsim.config import Config
     from nlsim.pipeline.pipeline import Pipeline
+    from nlsim.pipeline.stage import Resources
 
 RUN = "{{workflow.parameters.run}}"
-SMALL = Resources("cpu", 1.0, 1.0, 0)
-"""What planning and noting the status need."""
 FAN_OUT = "/tmp/fan-out"  # noqa: S108 - in the container
 HELPER_QUANTITIES = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"cpu": "500m", "memory": "512Mi"}}
 """For the containers that Argo adds: a quota counts them too."""
@@ -127,16 +125,16 @@ def plan_template(shapes: list[StageShape], cluster: Cluster) -> Container:
         if shape.as_job(cluster):
             args += ["--job", f"{shape.name}={shape.shards}"]
     outputs = [Parameter(name=shape.name, value_from=m.ValueFrom(path=f"{FAN_OUT}/{shape.name}")) for shape in shapes]
-    return container("plan", args, SMALL, cluster, outputs=outputs)
+    return container("plan", args, pod.planning(cluster), cluster, outputs=outputs)
 
 
 def finish_template(shapes: list[StageShape], cluster: Cluster) -> None:
     """The exit hook `finish`: writes the run's status, and first stops Jobs that a stopped workflow left running."""
     args = ["record", "--run", RUN, "--state", "{{workflow.status}}", "--by", "{{workflow.name}}"]
     if not any(shape.as_job(cluster) for shape in shapes):
-        container("finish", args, SMALL, cluster)
+        container("finish", args, pod.planning(cluster), cluster)
         return
-    record = container("record", args, SMALL, cluster)
+    record = container("record", args, pod.planning(cluster), cluster)
     stop = Resource(
         name="stop-jobs",
         action="delete",
