@@ -9,7 +9,8 @@ ROW = re.compile(r"^\|.*\| (\d+) \| `([^`]+)::(test_\w+)` \|$")
 
 def test_every_row_names_a_test_that_exists() -> None:
     text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    rows = [line for line in text.splitlines() if re.search(r"\| \d+ \| ", line)]
+    rows = [line for section in text.split("\n## ")[1:] for line in section.splitlines() if line.startswith("|")]
+    rows = [row for row in rows if not row.startswith(("| what is wrong", "|---"))]
     assert len(rows) > 25
     missing = []
     for row in rows:
