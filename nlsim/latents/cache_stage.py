@@ -103,4 +103,4 @@ def models(subject: SubjectConfig, coder: CoderConfig) -> tuple[Subject, Coder]:
     from nlsim.subject.model import Subject
 
     loaded = Subject.load(subject)
-    return loaded, load_coder(coder)
+    return loaded, load_coder(coder, str(loaded.device))

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from nlsim.coders.load import check_fit
 from nlsim.errors import DataError
 from nlsim.latents.arrays import IntArray, ranges
 
@@ -66,6 +67,7 @@ def encode_rows(
             used_BT = torch.arange(longest)[None, :] < torch.from_numpy(length_B)[:, None]
             used_BT[:, 0] = False
             read_BTD = captured.input_BTD if coder.meta.kind == "transcoder" else captured.output_BTD
+            check_fit(coder.meta, read_BTD.shape[2], captured.output_BTD.shape[2])
             norm_BT = _norms(read_BTD)
             seen = [norm_BT] if read_BTD is captured.output_BTD else [norm_BT, _norms(captured.output_BTD)]
             used = used_BT.numpy()

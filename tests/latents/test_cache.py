@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from nlsim.coders.coder import CoderMeta, Codes
+from nlsim.coders.file import write_coder
 from nlsim.coders.sparse import SparseCoder, shapes
-from nlsim.config import Config, parse_config
+from nlsim.config import parse_config
 from nlsim.corpus.splits import Split
 from nlsim.errors import DataError
-from nlsim.latents import cache_stage
 from nlsim.latents.cache_stage import Cache
+from nlsim.latents.cache_stage import models as load_models
 from nlsim.latents.encode import Encoded, batches, encode_rows, outlying
 from nlsim.latents.index import LatentIndex
 from nlsim.latents.index_stage import Index
@@ -32,11 +33,19 @@ WIDTH = 64
 
 
 @pytest.fixture(scope="module")
-def subject() -> Subject:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model, as save_pretrained leaves it."""
     torch.manual_seed(0)
     shape = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
     model = GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=50, max_position_embeddings=32, **shape))
-    return Subject(model, SubjectConfig(model="random", device="cpu"))
+    folder = tmp_path_factory.mktemp("model")
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def subject(folder: Path) -> Subject:
+    return Subject.load(SubjectConfig(model=str(folder), device="cpu"))
 
 
 def coder_of(activation: str = "topk", kind: str = "transcoder", hookpoint: str = "layers.1.mlp") -> SparseCoder:
@@ -164,14 +173,13 @@ def test_values_beyond_float16_are_counted() -> None:
 
 
 def run(
-    root: Path,
-    models: tuple[Subject, SparseCoder],
-    monkeypatch: pytest.MonkeyPatch,
-    cache_shards: int,
-    index_shards: int,
-) -> tuple[Config, LatentIndex, Artifact]:
-    config = parse_config({"name": "t", "subject": {"model": "random"}, "coder": {}})
-    monkeypatch.setattr(cache_stage, "models", lambda *_: models)
+    root: Path, folder: Path, coder: SparseCoder, cache_shards: int, index_shards: int
+) -> tuple[LatentIndex, Artifact]:
+    """Both stages on 40 rows of four splits, with the models read from files."""
+    write_coder(coder, root / "coder.safetensors")
+    subject = {"model": str(folder), "device": "cpu"}
+    config = parse_config({"name": "t", "subject": subject, "coder": {"path": str(root / "coder.safetensors")}})
+    assert {"model.safetensors", "coder"} <= Cache().identity(config).keys()
     store = open_objects(root)
     tokens, length = rows_of(40)
     artifacts = {
@@ -190,17 +198,15 @@ def run(
             writer = artifacts[stage.name].begin(shard)
             stage.execute(StageContext(config, shard, artifacts[stage.name].shards, inputs, writer, lambda *_: None))
             writer.commit()
-    return config, LatentIndex(artifacts["tokens"], artifacts["cache"], artifacts["index"]), artifacts["cache"]
+    return LatentIndex(artifacts["tokens"], artifacts["cache"], artifacts["index"]), artifacts["cache"]
 
 
 @pytest.mark.parametrize("activation", ["topk", "jumprelu"])
-def test_from_tokens_to_index(
-    tmp_path: Path, subject: Subject, activation: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_from_tokens_to_index(tmp_path: Path, folder: Path, subject: Subject, activation: str) -> None:
     """Cache and index with real parts: the same codes row by row and latent by latent, however they are sharded."""
     coder = coder_of(activation)
-    _, one, cache = run(tmp_path / "one", (subject, coder), monkeypatch, 1, 1)
-    _, many, _ = run(tmp_path / "many", (subject, coder), monkeypatch, 4, 3)
+    one, cache = run(tmp_path / "one", folder, coder, 1, 1)
+    many, _ = run(tmp_path / "many", folder, coder, 4, 3)
     tokens, length = rows_of(40)
     direct = dense(encode_rows(subject, coder, tokens, length, outlier_norm=10, batch_tokens=1024), int(length.sum()))
     cached = np.arange(10, 40)
@@ -219,8 +225,8 @@ def test_from_tokens_to_index(
     assert counts["active"] == (truth > 0).sum()
 
 
-def test_bytes_per_activation(tmp_path: Path, subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, index, cache = run(tmp_path, (subject, coder_of()), monkeypatch, 1, 1)
+def test_bytes_per_activation(tmp_path: Path, folder: Path) -> None:
+    index, cache = run(tmp_path, folder, coder_of(), 1, 1)
     active = cache.record(0).counts["active"]
     stored = index._index.record(0).objects["csc.safetensors"].size
     assert stored <= 6 * active + 8 * (WIDTH + 1) + 300
@@ -233,3 +239,20 @@ def test_shards_follow_from_the_configuration() -> None:
     assert Cache().shards(config) == 2  # 4,000 rows of 256 tokens; train is not cached
     assert Index().shards(config) == 1
     assert Cache().estimate(config).tokens == 4000 * 256
+
+
+def test_models_are_loaded_once_per_process(folder: Path, tmp_path: Path) -> None:
+    write_coder(coder_of(), tmp_path / "coder.safetensors")
+    config = parse_config(
+        {"name": "t", "subject": {"model": str(folder)}, "coder": {"path": str(tmp_path / "coder.safetensors")}}
+    )
+    again = config.model_copy(deep=True)
+    assert load_models(config.subject, config.coder)[0] is load_models(again.subject, again.coder)[0]
+
+
+def test_a_coder_that_does_not_fit(subject: Subject) -> None:
+    meta = coder_of().meta.model_copy(update={"d_out": 16})
+    coder = SparseCoder(meta, {name: torch.zeros(shape) for name, shape in shapes(meta).items()})
+    tokens, length = rows_of(3)
+    with pytest.raises(DataError, match=r"maps 32 components to 16, but .*layers\.1\.mlp .*32 to 32"):
+        encode_rows(subject, coder, tokens, length, outlier_norm=10, batch_tokens=100)
