@@ -80,11 +80,6 @@ class Posterior(NamedTuple):
         size = Curve(arrays["size_knots"], arrays["size_rises"])
         return cls(odds, size, **{name + "_L": arrays[name] for name in PER_LATENT})
 
-    def of(self, chosen: npt.NDArray[np.integer]) -> "Posterior":
-        """The same map for some of the latents, in the given order."""
-        own = {name + "_L": getattr(self, name + "_L")[chosen] for name in PER_LATENT}
-        return self._replace(**own)
-
 
 PER_LATENT = ("average", "intercept", "slope", "centre", "active_mean", "mean")
 

@@ -17,6 +17,7 @@ Float64 = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
 
 GRID_G = np.array([0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.75, 0.9, 1.05, 1.25, 1.5, 2.0, 3.0])
+ROUNDS = 40  # of Newton's method at most
 CHUNK = 1 << 22  # latent · read pairs looked at together
 
 
@@ -30,8 +31,11 @@ class Slopes(NamedTuple):
     group_L: npt.NDArray[np.int64]
 
 
-def intercepts(curve_LR: Float32, slope_L: npt.NDArray[np.floating], rate_L: Float64, rounds: int = 40) -> Float64:
-    """The intercept of each latent at which mean expit(intercept + slope · curve) over its finite reads is `rate_L`.
+def intercepts(
+    curve_LR: Float32, slope_L: npt.NDArray[np.floating], rate_L: Float64, tolerance: float = 1e-5
+) -> Float64:
+    """The intercept of each latent at which mean expit(intercept + slope · curve) over its finite reads is `rate_L`, to
+    a relative `tolerance`.
 
     Safeguarded Newton on a monotone function; latents with rate 0 get -inf, with rate 1 +inf. A latent without finite
     reads gets logit(rate).
@@ -46,11 +50,11 @@ def intercepts(curve_LR: Float32, slope_L: npt.NDArray[np.floating], rate_L: Flo
         base = np.log(rate) - np.log1p(-rate)
         low, high = base - shift_LR.max(1), base - shift_LR.min(1)
         at = base - (shift_LR * weight_LR).sum(1)
-        for _ in range(rounds):
+        for _ in range(ROUNDS):
             p_LR = expit(shift_LR + at[:, None].astype(np.float32))
             mean = (p_LR * weight_LR).sum(1, dtype=np.float64)
             gap = mean - rate
-            if (np.abs(gap) <= 1e-5 * rate + 1e-9).all():
+            if (np.abs(gap) <= tolerance * rate + 1e-9).all():
                 break
             low, high = np.where(gap < 0, at, low), np.where(gap > 0, at, high)
             curvature = (p_LR * (1 - p_LR) * weight_LR).sum(1, dtype=np.float64)
@@ -89,7 +93,7 @@ def fit_slopes(
 
 def _log_likelihood(curve_LR: Float32, active_LR: npt.NDArray[np.bool_], rate_L: Float64, slope: float) -> Float64:
     """Log-likelihood of each latent's activity at one slope."""
-    intercept_L = intercepts(curve_LR, np.full(len(curve_LR), slope), rate_L)
+    intercept_L = intercepts(curve_LR, np.full(len(curve_LR), slope), rate_L, tolerance=1e-3)
     result_L = np.zeros(len(curve_LR))
     for part in _chunks(curve_LR):
         finite = np.clip(intercept_L[part], -50, 50)[:, None].astype(np.float32)

@@ -8,8 +8,14 @@ import pytest
 from reconstruct.planted import WIDTH, Run, execute, planted_run
 
 from nlsim.config import parse_config
+from nlsim.corpus.splits import Split
+from nlsim.latents.cache_stage import models
+from nlsim.latents.rows import TokenRows
 from nlsim.metrics.rows import Row
+from nlsim.reconstruct.conditions import Condition
 from nlsim.reconstruct.losses import loss_metrics
+from nlsim.reconstruct.measure import _batch
+from nlsim.reconstruct.patch import run_batch
 from nlsim.reconstruct.stage import Reconstruct
 
 
@@ -140,3 +146,28 @@ def test_an_empty_shard_commits_an_empty_table(run: Run) -> None:
     assert losses.shards == 30
     assert min(len(losses.table(shard, "losses")) for shard in range(30)) == 0
     assert len(losses.tables("losses")) == 24 * 2
+
+
+def test_patching_the_truth_is_the_coder_and_the_clean_prefix_runs_once(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mistakes 11 and 41: truth came from another context than the patched run; the subject ran again from the start
+    for every condition. Putting the stored truth in place equals the coder run in this context, from one clean
+    prefix."""
+    subject, coder = models(run.config.subject, run.config.coder)
+    started = []
+    start = subject.start
+    monkeypatch.setattr(subject, "start", lambda *args: started.append(1) or start(*args))
+    rows = TokenRows.of(run.artifacts["tokens"])
+    first, _ = rows.block(Split.EVALUATE)
+    at_N = rows.positions(np.arange(first, first + 5), first=1)
+    at_N = at_N[at_N % rows.context < rows.length_R[at_N // rows.context] - 1]  # a position has a token after it
+    batch = _batch(rows, at_N)
+    stored = run.index.codes_of_rows(np.arange(first, first + 5))
+    truth_NL = stored.select(np.isin(stored.token_N, at_N)).dense(np.arange(WIDTH), WIDTH)
+    conditions = [Condition("coder"), Condition("posterior"), Condition("posterior", clip="value")]
+    found = run_batch(subject, coder, batch, np.arange(WIDTH), conditions, lambda *_: truth_NL, coder.meta.k)
+    assert len(started) == 1
+    for other in found[1:]:
+        np.testing.assert_allclose(other.ce_P, found[0].ce_P, atol=5e-3)  # stored in half precision
+        np.testing.assert_allclose(other.kl_P, found[0].kl_P, atol=5e-3)
