@@ -26,7 +26,7 @@ class ExplainConfig(Section):
     highlight: float = Field(
         0.2, description="Tokens above this part of their context's maximum are marked.", gt=0, le=1
     )
-    budget: int = Field(48, description="Most tokens that a lexical explanation lists.", ge=1)
+    budget: int = Field(32, description="Most tokens that a lexical explanation lists.", ge=1)
     min_tokens: int = Field(
         4, description="Latents active at fewer tokens of the explain split get no explanation.", ge=1
     )

@@ -54,6 +54,8 @@ class Rule(NamedTuple):
     """Mean activation where it fires, in ninths of the scale, shrunk."""
     weight: float
     """Squared error that the rule saves."""
+    count: float
+    """Occurrences it speaks of."""
 
     @property
     def mean(self) -> float:
@@ -80,7 +82,7 @@ class Rules(NamedTuple):
 
 
 def find_rules(
-    reading: Reading, place_A: Ints, value_A: npt.NDArray[np.floating], scale: float, budget: int = 48
+    reading: Reading, place_A: Ints, value_A: npt.NDArray[np.floating], scale: float, budget: int = 32
 ) -> Rules:
     """What drives a latent that is active at `place_A` (indices into the reading) with activations `value_A`.
 
@@ -112,11 +114,12 @@ def find_rules(
         rest = float(sum_V[seen][left].sum()) / rest_count
     rest_active = float(active_V[seen][left].sum())
     rules = [
-        Rule(int(seen[i]), float(frequency_S[i]), float(strength_S[i]), float(weight_S[i]))
+        Rule(int(seen[i]), *(float(x[i]) for x in (frequency_S, strength_S, weight_S)), float(count_V[seen[i]]))
         for i in chosen
         if weight_S[i] > 0
     ]
-    others = Rule(-1, rest_active / rest_count, rest * rest_count / rest_active if rest_active else typical, 0.0)
+    others_strength = rest * rest_count / rest_active if rest_active else typical
+    others = Rule(-1, rest_active / rest_count, others_strength, 0.0, rest_count)
 
     expected_V = np.full(vocabulary, rest)
     expected_V[seen[chosen]] = mean_S[chosen]
@@ -134,7 +137,7 @@ def find_rules(
     expected = observed - float(residual_P[early].sum())
     start = observed / expected if expected > 0 else 1.0
     return Rules(
-        Rule(-1, fires, typical, 0.0),
+        Rule(-1, fires, typical, 0.0, float(total)),
         rules,
         others,
         after_more,

@@ -141,8 +141,13 @@ def draw(
     texts: Texts, text: SimulatorText, examples: list[Example], windows: int, task: Task, rng: np.random.Generator
 ) -> Questions:
     """A batch about `examples`, freshly worded, on random rows of the half each is predicted on."""
-    rows = [np.flatnonzero(texts.half_R == half) for half in (0, 1)]
-    chosen = np.stack([rng.choice(rows[example.half], windows, replace=False) for example in examples])
+    place = rng.random()  # all windows of a batch are of like length: padding is wasted work
+    bands = []
+    for rows in texts.by_length:
+        size = max(windows, len(rows) // 6)
+        start = int(place * max(len(rows) - size, 0))
+        bands.append(rows[start : start + size])
+    chosen = np.stack([rng.choice(bands[example.half], windows, replace=False) for example in examples])
     prefixes = [text.prefix(task, wording(varied(example.rules, rng), texts.reading, rng)) for example in examples]
     activities = [example.activity for example in examples]
     if task is Task.SIMULATE:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -62,6 +63,13 @@ class Texts:
         first = np.concatenate([[0], np.cumsum(np.asarray(length_R, np.int64) - 1)])
         return cls(reading, half[inverse], first, windows)
 
+    @cached_property
+    def by_length(self) -> list[Ints]:
+        """The rows of each half, those with the fewest tokens of the simulator first."""
+        length = np.array([len(window.tokens) for window in self.windows])
+        order = np.argsort(length, kind="stable")
+        return [order[self.half_R[order] == half] for half in (0, 1)]
+
     def part(self, half: int) -> tuple[Reading, npt.NDArray[np.bool_]]:
         """The reading of one half's rows, and which usable tokens they are."""
         kept_P = self.half_R[self.reading.row_P] == half
@@ -77,7 +85,7 @@ class Example(NamedTuple):
     """The half it is predicted on."""
 
 
-def examples_of(texts: Texts, latents: Sequence[Activity], budget: int = 64, least: int = 8) -> Iterator[Example]:
+def examples_of(texts: Texts, latents: Sequence[Activity], budget: int = 32, least: int = 8) -> Iterator[Example]:
     """Explain every latent from each half; those active at fewer than `least` tokens of a half are left out there."""
     for half in (0, 1):
         reading, kept_P = texts.part(half)
@@ -102,7 +110,7 @@ def varied(rules: Rules, rng: np.random.Generator) -> Rules:
 
     return rules._replace(
         tokens=kept,
-        others=_with_dropped(rules.others, [rule for rule in rules.tokens if rule not in set(kept)]),
+        others=merged(rules.others, [rule for rule in rules.tokens if rule not in set(kept)]),
         after_more=some(rules.after_more),
         after_less=some(rules.after_less),
         near_more=some(rules.near_more),
@@ -110,13 +118,13 @@ def varied(rules: Rules, rng: np.random.Generator) -> Rules:
     )
 
 
-def _with_dropped(others: Rule, dropped: list[Rule]) -> Rule:
-    """A rough account of the unnamed tokens when some named ones join them."""
-    if not dropped:
-        return others
-    share = min(0.5, 0.004 * len(dropped))
-    frequency = (1 - share) * others.frequency + share * float(np.mean([rule.frequency for rule in dropped]))
-    return others._replace(frequency=frequency)
+def merged(others: Rule, dropped: list[Rule]) -> Rule:
+    """What holds of the unnamed tokens when some named ones join them."""
+    rules = [others, *dropped]
+    count = sum(rule.count for rule in rules)
+    firing = sum(rule.count * rule.frequency for rule in rules)
+    mass = sum(rule.count * rule.mean for rule in rules)
+    return Rule(-1, firing / count, mass / firing if firing else others.strength, 0.0, count)
 
 
 _PLAIN = (

@@ -22,7 +22,7 @@ class Shape(NamedTuple):
 
     vocabulary: int
     width: int = 128
-    layers: int = 4
+    layers: int = 3
     heads: int = 2
     hidden: int = 384
     theta: float = 100_000.0
@@ -128,7 +128,7 @@ class Simulator(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write weights (f16) and configuration as a Hugging Face Llama."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         shape = self.shape
         head_VD = self.head[-1].expand(shape.vocabulary, -1).clone()
@@ -142,11 +142,8 @@ class Simulator(nn.Module):
             for ours, theirs in NAMES.items():
                 tensors[f"model.layers.{i}.{theirs}.weight"] = getattr(block, ours)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {name: tensor.detach().half().contiguous() for name, tensor in tensors.items()},
-            folder / "model.safetensors",
-            metadata={"format": "pt"},
-        )
+        halves = {name: tensor.detach().half().contiguous() for name, tensor in tensors.items()}
+        (folder / "model.safetensors").write_bytes(save(halves, metadata={"format": "pt"}))
         config = {
             "architectures": ["LlamaForCausalLM"],
             "model_type": "llama",
