@@ -72,7 +72,7 @@ def test_the_code_of_a_vector_depends_on_nothing_else(activation, monkeypatch):
     coder = random_coder(activation)
     x_ND = torch.randn(50, 6, generator=torch.Generator().manual_seed(3))
     whole = densified(coder.encode(x_ND), coder.meta.width)
-    monkeypatch.setattr(sparse, "CHUNK_BYTES", 4 * coder.meta.width * 7)
+    monkeypatch.setattr(sparse, "CHUNK_BYTES", {"cpu": 4 * coder.meta.width * 7})
     torch.testing.assert_close(densified(coder.encode(x_ND), coder.meta.width), whole)
     single = torch.cat([densified(coder.encode(x_ND[i : i + 1]), coder.meta.width) for i in range(50)])
     torch.testing.assert_close(single, whole)
@@ -81,7 +81,7 @@ def test_the_code_of_a_vector_depends_on_nothing_else(activation, monkeypatch):
 def test_encode_never_holds_more_than_a_chunk(monkeypatch):
     """The largest [rows, width] matrix made while encoding stays within CHUNK_BYTES whatever the number of rows."""
     coder = random_coder("topk", width=2048)
-    monkeypatch.setattr(sparse, "CHUNK_BYTES", 1 << 20)
+    monkeypatch.setattr(sparse, "CHUNK_BYTES", {"cpu": 1 << 20})
     rows = []
     original = SparseCoder.pre_activations
 
@@ -115,7 +115,7 @@ def test_no_vectors_give_no_codes():
 def test_wrong_input_width_is_a_data_error():
     with pytest.raises(DataError, match=r"reads vectors of 6 components.*\(3, 7\)"):
         random_coder().encode(torch.zeros(3, 7))
-    with pytest.raises(DataError, match="maps 6 components to 6, but layers.0.mlp maps 6 to 8"):
+    with pytest.raises(DataError, match=r"maps 6 components to 6, but layers\.0\.mlp maps 6 to 8"):
         check_fit(random_coder().meta, 6, 8)
 
 
