@@ -7,16 +7,23 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from nlsim.lm.prompts import PromptTree, common_prefix, from_prompts, leaf
+from nlsim.lm.prompts import PromptTree, common_prefix, from_prompts
 from nlsim.lm.templates import Message, Template
+from nlsim.metrics.distribution import choice_distribution
 from nlsim.score.questions import Question, Scorer, marked_text
+from nlsim.score.results import probability_of_yes
 
 if TYPE_CHECKING:
     from nlsim.lm.config import LmConfig
     from nlsim.lm.engine import Engine
 
-_INTRODUCTION = "You study the inner features of a language model. A feature responds to some tokens of a text, as its description says. "
+Floats = npt.NDArray[np.float64]
+
+_INTRODUCTION = (
+    "You study the inner features of a language model. A feature responds to tokens as its description says. "
+)
 INSTRUCTIONS: dict[str, str] = {
     "detection": _INTRODUCTION
     + "For each numbered text, say whether some token in it makes the feature respond: 1 if so, "
@@ -42,10 +49,13 @@ class ScoringPrompts(Protocol):
     """Prompts of one scorer."""
 
     choices: tuple[int, ...]
-    """Tokens for no and yes."""
+    """Tokens that stand for the answers."""
 
     def tree(self, explanation: str, questions: Sequence[Question]) -> PromptTree:
-        """One trie with one read per question, in their order."""
+        """One trie for the questions about one latent."""
+
+    def probability(self, questions: Sequence[Question], logprobs_RC: npt.ArrayLike) -> Floats:
+        """[questions] probability of "yes" from what was read on that trie; NaN for a failed answer."""
 
 
 def scoring_prompts(scorer: Scorer, batch: int, lm: LmConfig, engine: Engine) -> ScoringPrompts:
@@ -58,20 +68,44 @@ def scoring_prompts(scorer: Scorer, batch: int, lm: LmConfig, engine: Engine) ->
 
 
 class SimulatorScoring:
-    """The simulator's own format; every context is asked about alone."""
+    """Scores by simulation: nlsim's own simulator says how active the latent is at every token of a context.
+
+    With p the probability of a digit above 0 at a token, detection's answer is 1 - Π(1 - p) over the context's tokens
+    and fuzzing's the mean of p over the marked ones. As many questions are to be answered with yes as with no, which
+    the simulator cannot know: each answer's odds are divided by those of the latent's mean answer (Bayes' rule).
+    """
 
     def __init__(self, scorer: Scorer, engine: Engine) -> None:
         from nlsim.simulator.text import SimulatorText, Task
 
         self._text = SimulatorText.of(engine.tokenizer)
-        self._task = Task.DETECT if scorer == "detection" else Task.FUZZ
-        self.choices: tuple[int, ...] = tuple(self._text.digits[:2])
+        self._scorer, self._task = scorer, Task.SIMULATE
+        self.choices: tuple[int, ...] = tuple(self._text.digits)
 
     def tree(self, explanation: str, questions: Sequence[Question]) -> PromptTree:
+        """See `ScoringPrompts`; one read per token."""
+        windows = (self._text.window(question.pieces) for question in questions)
+        leaves = tuple(PromptTree(window.tokens, window.ends) for window in windows)
+        return PromptTree(self._text.prefix(self._task, explanation), np.empty(0, np.int64), leaves)
+
+    def probability(self, questions: Sequence[Question], logprobs_RC: npt.ArrayLike) -> Floats:
         """See `ScoringPrompts`."""
-        windows = (self._text.window(question.pieces, question.marked, question=True) for question in questions)
-        prefix = self._text.prefix(self._task, explanation)
-        return PromptTree(prefix, np.empty(0, np.int64), tuple(leaf(window.tokens) for window in windows))
+        active_R = 1.0 - choice_distribution(np.asarray(logprobs_RC, np.float64))[:, 0]
+        ends = np.cumsum([len(question.pieces) for question in questions])
+        parts = np.split(active_R, ends[:-1])
+        if self._scorer == "fuzzing":
+            raw_N = np.array([p[np.asarray(q.marked, bool)].mean() for p, q in zip(parts, questions, strict=True)])
+        else:
+            raw_N = np.array([1.0 - np.prod(1.0 - p) for p in parts])
+        return balanced(raw_N)
+
+
+def balanced(probability_N: Floats) -> Floats:
+    """Probabilities whose odds are divided by the odds of their mean: for questions of which half are true."""
+    kept_N = np.clip(probability_N, 1e-6, 1 - 1e-6)
+    base = float(np.nanmean(kept_N)) if np.isfinite(kept_N).any() else 0.5
+    yes_N, no_N = kept_N * (1 - base), (1 - kept_N) * base
+    return np.asarray(yes_N / (yes_N + no_N), np.float64)
 
 
 class InstructedScoring:
@@ -105,6 +139,10 @@ class InstructedScoring:
             prompts = [self._template.text(turns, opening) for opening in self._openings[: len(texts)]]
             chunks.append(from_prompts([self._template.encode(prompt) for prompt in prompts]))
         return _joined(chunks)
+
+    def probability(self, questions: Sequence[Question], logprobs_RC: npt.ArrayLike) -> Floats:  # noqa: ARG002
+        """See `ScoringPrompts`: one read per question."""
+        return probability_of_yes(logprobs_RC)
 
     def _show(self, question: Question) -> str:
         text = marked_text(question.pieces, question.marked) if self._scorer == "fuzzing" else "".join(question.pieces)

@@ -23,6 +23,7 @@ class Score(Stage):
     """explanations, contexts of the score split → table `scores` and table `examples` (see `results`)."""
 
     name: ClassVar[str] = "score"
+    version: ClassVar[int] = 2
     sections: ClassVar[tuple[str, ...]] = ("score", "lm", "seed")
     inputs: ClassVar[tuple[str, ...]] = ("tokens", "cache", "index", "explain")
 
@@ -97,14 +98,13 @@ def _answers(
         return
     from nlsim.lm.engine import load_engine
     from nlsim.score.prompts import scoring_prompts
-    from nlsim.score.results import probability_of_yes
 
     engine = load_engine(context.config.lm)
     prompts = scoring_prompts(scorer, context.config.score.batch, context.config.lm, engine)  # type: ignore[arg-type]
     while block := list(islice(asked, BLOCK)):
         trees = (prompts.tree(explanation.text, questions) for explanation, questions in block)
         for (explanation, questions), answer in zip(block, engine.choose(trees, prompts.choices), strict=True):
-            yield Answered(explanation.latent, scorer, questions, probability_of_yes(answer.logprobs_RC))
+            yield Answered(explanation.latent, scorer, questions, prompts.probability(questions, answer.logprobs_RC))
     context.output.engine(**engine.facts())
 
 
