@@ -79,8 +79,10 @@ class CodeReader:
     @cached_property
     def active_M(self) -> npt.NDArray[np.int64]:
         """[width]: codes stored per latent, outlier positions included."""
-        shards = (self.cache.arrays(shard, "statistics")["active"] for shard in range(self.cache.shards))
-        return np.sum(list(shards), axis=0, dtype=np.int64)
+        total = np.zeros(self.width, np.int64)
+        for shard in range(self.cache.shards):
+            total += self.cache.arrays(shard, "statistics")["active"]
+        return total
 
     @cached_property
     def decoder_norm_M(self) -> npt.NDArray[np.float32]:
