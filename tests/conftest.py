@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import toy
+from browser_fixtures import browser, open_page  # noqa: F401 - fixtures
 
 from nlsim.config import Config, parse_config
 from nlsim.pipeline.pipeline import Pipeline

@@ -1,4 +1,4 @@
-"""A browser without a network."""
+"""A browser without a network, as fixtures."""
 
 import os
 import shutil
