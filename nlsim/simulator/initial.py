@@ -23,9 +23,10 @@ CODE = 16
 RESERVED = 2 + CODE
 """Dimensions that do not say what a token is: 0 is constant, 1 a filler that gives levels the norm of other tokens."""
 CONSTANT, FILLER = 3.0, 10.0
-SHARP = 110.0
-"""Score of the place a look-back head wants, less that of the place next to it, times √head size: a thousandth of its
-weight."""
+SHARP = 7.0
+"""Score of the place a look-back head wants, less that of the place next to it: that one gets e⁻⁷ of its weight."""
+FAST = 0.05
+"""Radians per token of the rotary pairs that look-back heads use."""
 MATCH = 24.0
 """Score of a token that matches itself."""
 PREFERENCE = 5.0
@@ -123,8 +124,9 @@ def _look_back(block: Block, head: int, back: int, theta: float) -> None:
     rows = slice(head * size, (head + 1) * size)
     block.q[rows] = 0
     block.k[rows] = 0
-    turns = _turns(size, theta)
-    length = math.sqrt(SHARP / 2 / sum(1 - math.cos(turn) for turn in turns)) / CONSTANT
+    # Pairs that turn slowly tell no neighbours apart; they would only magnify differences between the tokens' norms.
+    turns = [turn for turn in _turns(size, theta) if turn > FAST]
+    length = math.sqrt(SHARP * math.sqrt(size) / sum(1 - math.cos(turn) for turn in turns)) / CONSTANT
     for i, turn in enumerate(turns):
         block.q[head * size + i, 0] = length
         block.k[head * size + i, 0] = length * math.cos(back * turn)
