@@ -105,7 +105,7 @@ class Dots:
 
     def svg(self) -> str:
         """The figure as an `<svg>` element; rows from top to bottom in the order given."""
-        left, row = 170, 26
+        left, row = 200, 26
         values = [v for dot in self.dots for v in (dot.value, dot.low, dot.high)] + [r.y for r in self.references]
         across = Projection.fit(self.axis, values, left, WIDTH - RIGHT - 8)
         bottom = TOP + row * len(self.dots) + 6

@@ -77,7 +77,7 @@
 
   const shade = (value) => `${Math.round(6 + 40 * Math.log10(1 + 9 * value / 99))}%`;
   const context = (entry) => {
-    const row = element("div", { class: "context" }, element("span", { class: "strength" }, number(entry.max)));
+    const row = element("div", { class: "context" }, element("span", { class: "strength" }, number(Math.max(0, ...entry.values) / 99 * entry.max)));
     entry.tokens.forEach((text, i) => {
       const value = entry.values[i];
       row.append(value > 0
