@@ -199,7 +199,7 @@ def train_fixtures(config: TinyConfig, folder: Path, reporter: Reporter) -> str:
         "",
     ]
     jobs = [Job(name, subject.hookpoint(hookpoint), coder) for name, (hookpoint, coder) in CODERS.items()]
-    stream = StreamConfig(tokens=400_000, epochs=4, batch=512)
+    stream = StreamConfig(tokens=200_000, epochs=2, batch=512)
     coding = Training(subject, rows.tokens[train], rows.length[train], jobs, stream, reporter)
     for _ in coding:
         pass

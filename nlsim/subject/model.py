@@ -115,7 +115,7 @@ class Subject:
     @property
     def batch_tokens(self) -> int:
         """Tokens to give to one forward pass."""
-        return self.config.batch_tokens or (16384 if self.device.type == "cuda" else 1024)
+        return self.config.batch_tokens or (16384 if self.device.type == "cuda" else 2048)
 
     def hookpoint(self, name: str | Hookpoint) -> Hookpoint:
         """Resolve a name; see `nlsim.subject.hookpoints.resolve`."""
@@ -138,6 +138,8 @@ class Subject:
             taps["first"] = Tap(f"{self.layout.stack}.0", "output")
         with recording(self.decoder, taps) as seen, suppress(EarlyExit):
             self.decoder(input_ids=tokens, use_cache=False)
+        if len(seen) < len(taps):
+            raise UsageError(f"the hookpoint {place.name} never runs in {self.config.model}", "name another module")
         return State(
             tokens_BT=tokens,
             valid_BT=torch.arange(tokens.shape[1], device=self.device) < self._integers(lengths_B)[:, None],
@@ -191,7 +193,7 @@ class Subject:
         """
         step = max(1, _LOGITS // self.model.get_output_embeddings().weight.shape[0])
         parts = []
-        for start in range(0, len(target_P), step):
+        for start in range(0, max(1, len(target_P)), step):
             chunk = slice(start, start + step)
             clean_PV = self.logits(clean_PD[chunk]).log_softmax(-1)
             target_P1 = target_P[chunk].to(clean_PV.device, torch.int64)[:, None]

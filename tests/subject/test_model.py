@@ -183,6 +183,19 @@ def test_losses_equal_their_definitions(subject: Subject, tokens: Tensor, monkey
     assert bool(got.top1_CP[0].all())
 
 
+def test_no_positions_have_no_losses() -> None:
+    subject = make_subject("pythia")
+    got = subject.losses(torch.zeros(3, 0, 32), torch.zeros(0, 32), torch.zeros(0, dtype=torch.int64))
+    assert [part.shape for part in got] == [(3, 0)] * 3
+
+
+def test_a_module_that_never_runs_is_a_usage_error(tokens: Tensor) -> None:
+    subject = make_subject("gpt2")
+    subject.decoder.h[1].register_module("spare", nn.Linear(2, 2))
+    with pytest.raises(UsageError, match=r"h.1.spare never runs in gpt2"):
+        subject.start(tokens, LENGTHS, "h.1.spare")
+
+
 def test_a_16_bit_model_has_float32_logits(tokens: Tensor) -> None:
     """Mistake 14: the head of a bfloat16 model is computed in float32, so logits are not on a coarse grid."""
     for name in ("llama3", "gemma2", "gpt2"):
