@@ -15,6 +15,7 @@ from nlsim.lm.backend import Backbone
 from nlsim.lm.config import LmConfig
 from nlsim.lm.engine import Choices, Generation
 from nlsim.lm.head import Head
+from nlsim.lm.llama import LlamaForward, fits
 from nlsim.lm.loading import check_length, context_length, load_model, load_tokenizer
 from nlsim.lm.packing import Piece, plan, stream
 from nlsim.lm.plain import model_facts
@@ -37,9 +38,10 @@ class PackedEngine:
         self.model = load_model(config) if model is None else model
         self.tokenizer = load_tokenizer(config) if tokenizer is None and model is None else tokenizer
         self.longest = context_length(self.model)
-        self.backbone = Backbone(self.model, config.compile)
+        fused = not config.compile and fits(self.model)
+        self.backbone = LlamaForward(self.model) if fused else Backbone(self.model, config.compile)
         self.head = Head(self.model)
-        self.batch_tokens = config.batch_tokens or BATCH_TOKENS.get(self.backbone.device.type, 2048)
+        self.batch_tokens = config.batch_tokens or BATCH_TOKENS.get(self.model.device.type, 2048)
 
     @torch.inference_mode()
     def choose(self, trees: Iterable[PromptTree], choices: Sequence[int]) -> Iterator[Choices]:

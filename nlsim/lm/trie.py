@@ -128,17 +128,19 @@ class TriePass:
         if _packed_kernel(q_THd, form) and not limited and not only_reads:
             bounds = self._cumulative(q_THd.device)
             return Merged(*attention.varlen(q_THd, k_TKd, v_TKd, form, True, bounds, max(self._lengths)))
-        groups = self._grouped(q_THd.device, only_reads)
-        if len(groups) == 1 and groups[0].run is not None and not limited:
-            n, s = groups[0].queries_NQ.shape
-            stacked = [x.unflatten(0, (n, s)).transpose(1, 2) for x in (q_THd, k_TKd, v_TKd)]
-            out, lse = _kernel(form, q_THd)(stacked[0], stacked[1], stacked[2], form, True, None)
-            return Merged(out.transpose(1, 2).reshape(q_THd.shape), lse.transpose(1, 2).reshape(q_THd.shape[:2]))
         merged = Merged(
             torch.empty(q_THd.shape, dtype=torch.float32, device=q_THd.device),
             torch.empty(q_THd.shape[:2], dtype=torch.float32, device=q_THd.device),
         )
-        for group in groups:
+        for group in self._grouped(q_THd.device, only_reads):
+            if group.run is not None and not limited:
+                n, s = group.queries_NQ.shape
+                rows = slice(group.run, group.run + n * s)
+                q, k, v = (x[rows].unflatten(0, (n, s)).transpose(1, 2) for x in (q_THd, k_TKd, v_TKd))
+                out, lse = _kernel(form, q_THd)(q, k, v, form, True, None)
+                merged.out_THd[rows] = out.transpose(1, 2).flatten(0, 1)
+                merged.lse_TH[rows] = lse.transpose(1, 2).flatten(0, 1)
+                continue
             mask = group.mask_NQS
             if limited and form.window is not None:
                 near = torch.arange(group.keys_NS.shape[1], device=q_THd.device)

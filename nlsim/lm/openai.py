@@ -1,0 +1,260 @@
+"""Engine `openai`: any OpenAI-compatible server, by token ids (`completions`) or by messages (`chat`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nlsim import log
+from nlsim.errors import UsageError
+from nlsim.lm.config import LmConfig
+from nlsim.lm.endpoint import Endpoint, RefusedError
+from nlsim.lm.engine import Choices, Generation
+from nlsim.lm.prompts import IntArray, PromptTree, flatten
+
+ROLES = {"\U000f0001": "system", "\U000f0002": "user", "\U000f0003": "assistant"}
+"""Private-use characters that stand for the beginning of a turn."""
+
+CHAT_TOKENS = 4
+"""Tokens written to get past the opening of an answer, which chat servers cannot be made to begin with."""
+
+
+class Characters:
+    """A tokenizer whose tokens are characters, for servers whose own is not known: text goes in, text comes out."""
+
+    chat_template = "messages"
+    all_special_tokens: tuple[str, ...] = ()
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:  # noqa: ARG002 - as tokenizers have it
+        """Code points."""
+        return [ord(character) for character in text]
+
+    def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = False) -> str:  # noqa: ARG002
+        """The text of code points."""
+        return "".join(chr(token) for token in token_ids)
+
+    def apply_chat_template(self, conversation: list[dict[str, str]], **_: Any) -> str:
+        """Turns, each after the mark of its role; the assistant's is open at the end."""
+        marks = {role: mark for mark, role in ROLES.items()}
+        gone = dict.fromkeys(map(ord, ROLES))
+        turns = "".join(marks[turn["role"]] + turn["content"].translate(gone) for turn in conversation)
+        return turns + marks["assistant"]
+
+    def messages(self, token_ids: Sequence[int]) -> tuple[list[dict[str, str]], str]:
+        """The turns of a prompt, and the opening of the assistant's answer."""
+        turns: list[dict[str, str]] = []
+        for character in self.decode(token_ids):
+            if character in ROLES:
+                turns.append({"role": ROLES[character], "content": ""})
+            elif turns:
+                turns[-1]["content"] += character
+        return turns[:-1], turns[-1]["content"]
+
+
+class OpenAIEngine:
+    """A server as a language model."""
+
+    name = "openai"
+
+    def __init__(self, config: LmConfig) -> None:
+        """Raises UsageError for a configuration without address, or `completions` without tokenizer."""
+        if not config.endpoint.base_url:
+            raise UsageError("engine openai has no server", "set lm.endpoint.base_url")
+        route = config.endpoint.route
+        if route == "completions" and not config.tokenizer:
+            raise UsageError("route completions sends token ids", "set lm.tokenizer to the model's tokenizer")
+        self.config = config
+        self.chat = route == "chat" or not config.tokenizer
+        self.tokenizer: Any = Characters() if self.chat else _tokenizer(config)
+        self.endpoint = Endpoint(config)
+        self.exact = True
+
+    def choose(self, trees: Iterable[PromptTree], choices: Sequence[int]) -> Iterator[Choices]:
+        """One request per read. Choices outside the server's top log-probabilities are −inf: missing mass."""
+        sizes: list[int] = []
+
+        def works() -> Iterator[Any]:
+            for tree in trees:
+                prompts = [(tokens, read) for tokens, reads in flatten(tree) for read in reads.tolist()]
+                sizes.append(len(prompts))
+                for tokens, read in prompts:
+                    yield self._choose(tokens[: read + 1], read + 1 == len(tokens), tuple(choices))
+
+        answered: list[npt.NDArray[np.float32]] = []
+        for row in chain(self.endpoint.stream(works()), [None]):
+            if row is not None:
+                answered.append(row)
+            while sizes and len(answered) >= sizes[0]:
+                size = sizes.pop(0)
+                rows, answered = answered[:size], answered[size:]
+                yield Choices(np.stack(rows) if rows else np.empty((0, len(choices)), dtype=np.float32))
+        self._report()
+
+    async def _choose(self, tokens: IntArray, at_end: bool, choices: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        if not self.chat:
+            answer = await self._complete(tokens, choices)
+            names = [(f"token_id:{token}", self.tokenizer.decode([token])) for token in choices]
+            table = completion_logprobs(answer)
+            return np.asarray([max(table.get(name, -math.inf) for name in both) for both in names], dtype=np.float32)
+        if not at_end:
+            raise UsageError(
+                "a chat server answers only at the end of a prompt", "set simulate.positions to last, or lm.tokenizer"
+            )
+        messages, opening = self.tokenizer.messages(tokens)
+        body = {
+            "model": self.config.model,
+            "messages": messages,
+            "max_tokens": CHAT_TOKENS if opening else 1,
+            "temperature": 1.0,  # some servers apply the temperature to the log-probabilities they report
+            "logprobs": True,
+            "top_logprobs": self.config.endpoint.top_logprobs,
+        }
+        answer = await self.endpoint.post("chat/completions", body)
+        table = chat_logprobs(answer, opening)
+        return np.asarray([table.get(chr(choice), -math.inf) for choice in choices], dtype=np.float32)
+
+    async def _complete(self, tokens: IntArray, choices: tuple[int, ...]) -> dict[str, Any]:
+        """Ask for exactly the choices, as vLLM allows; a server that knows no such thing gives its top ones."""
+        body = self._body(tokens, 1, 1.0, logprobs=self.config.endpoint.top_logprobs)
+        if self.exact:
+            try:
+                more = {
+                    "logprobs": len(choices),
+                    "logprob_token_ids": list(choices),
+                    "return_tokens_as_token_ids": True,
+                }
+                return await self.endpoint.post("completions", {**body, **more})
+            except RefusedError:
+                answer = await self.endpoint.post("completions", body)  # refused again: it is not for what was added
+                self.exact = False
+                return answer
+        return await self.endpoint.post("completions", body)
+
+    def generate(
+        self,
+        prompts: Sequence[IntArray],
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        stop: Sequence[str] = (),
+    ) -> list[Generation]:
+        """One request per prompt. Seeds are passed on; servers need not honour them."""
+        extra: dict[str, Any] = {"seed": seed, **({"stop": list(stop)} if stop else {})}
+        works = (self._write(prompt, max_tokens, temperature, extra) for prompt in prompts)
+        written = list(self.endpoint.stream(works))
+        self._report()
+        return written
+
+    async def _write(self, tokens: IntArray, max_tokens: int, temperature: float, extra: dict[str, Any]) -> Generation:
+        if self.chat:
+            messages, opening = self.tokenizer.messages(tokens)
+            body = {
+                "model": self.config.model,
+                "messages": messages,
+                "max_tokens": max_tokens,
+                "temperature": temperature,
+            }
+            answer = await self.endpoint.post("chat/completions", {**body, **extra})
+            choice = first_choice(answer)
+            text = str((choice.get("message") or {}).get("content") or "").removeprefix(opening)
+        else:
+            answer = await self.endpoint.post("completions", self._body(tokens, max_tokens, temperature, **extra))
+            choice = first_choice(answer)
+            text = str(choice.get("text") or "")
+        used = int((answer.get("usage") or {}).get("completion_tokens") or 0)
+        return Generation(text, used, choice.get("finish_reason") != "length")
+
+    def _body(self, tokens: IntArray, max_tokens: int, temperature: float, **extra: Any) -> dict[str, Any]:
+        common = {
+            "model": self.config.model,
+            "prompt": tokens.tolist(),
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+        }
+        return {**common, **extra}
+
+    def facts(self) -> dict[str, str]:
+        """Engine, model, address, and what was used so far."""
+        usage = self.endpoint.usage
+        return {
+            "engine": self.name,
+            "model": self.config.model,
+            "endpoint": self.endpoint.url,
+            "route": "chat" if self.chat else "completions",
+            "requests": str(usage.requests),
+            "tokens_in": str(usage.tokens_in),
+            "tokens_out": str(usage.tokens_out),
+            "cost": f"{usage.cost(self.config):.6f}",
+        }
+
+    def _report(self) -> None:
+        usage = self.endpoint.usage
+        log.event(
+            "endpoint",
+            requests=usage.requests,
+            repeated=usage.repeated,
+            tokens_in=usage.tokens_in,
+            tokens_out=usage.tokens_out,
+            cost=round(usage.cost(self.config), 6),
+        )
+
+
+def _tokenizer(config: LmConfig) -> Any:
+    from nlsim.lm.loading import load_tokenizer
+
+    return load_tokenizer(config)
+
+
+def first_choice(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The first choice of an answer. Raises UsageError when there is none."""
+    choices = answer.get("choices") or []
+    if not choices:
+        raise UsageError("the endpoint's answer has no choices", "check lm.endpoint.base_url: is it OpenAI-compatible?")
+    choice: Mapping[str, Any] = choices[0]
+    return choice
+
+
+def _no_logprobs() -> UsageError:
+    return UsageError(
+        "the endpoint gives no log-probabilities",
+        "use a server that does (vLLM, llama.cpp, OpenAI), or run the model here",
+    )
+
+
+def completion_logprobs(answer: Mapping[str, Any]) -> Mapping[str, float]:
+    """The top log-probabilities of the first written token. Raises UsageError when the server gives none."""
+    tops = (first_choice(answer).get("logprobs") or {}).get("top_logprobs")
+    if not tops or not tops[0]:
+        raise _no_logprobs()
+    table: Mapping[str, float] = tops[0]
+    return table
+
+
+def chat_logprobs(answer: Mapping[str, Any], opening: str) -> Mapping[str, float]:
+    """The top log-probabilities of the token after `opening`, or of the first token if the answer began without it.
+
+    Spellings that differ by white space are one answer. Nothing, if the answer went another way: all mass is missing.
+    Raises UsageError when the server gives no log-probabilities.
+    """
+    steps = (first_choice(answer).get("logprobs") or {}).get("content")
+    if not steps or not steps[0].get("top_logprobs"):
+        raise _no_logprobs()
+    written, place = "", None
+    for index, step in enumerate(steps):
+        if written.strip() == opening.strip():
+            place = index
+            break
+        written += step.get("token", "")
+    if place is None:
+        begun = opening.strip().startswith(steps[0].get("token", "").strip())
+        place = None if begun else 0
+    table: dict[str, float] = {}
+    for top in steps[place]["top_logprobs"] if place is not None else []:
+        key = str(top["token"]).strip()
+        table[key] = float(np.logaddexp(table.get(key, -math.inf), top["logprob"]))
+    return table

@@ -1,0 +1,297 @@
+"""Engine `openai` against a local server that fails in every way servers do."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nlsim.errors import TransientError, UsageError
+from nlsim.lm import endpoint as endpoint_module
+from nlsim.lm.config import LmConfig
+from nlsim.lm.openai import Characters, OpenAIEngine, chat_logprobs
+from nlsim.lm.prompts import PromptTree, from_prompts, leaf
+from nlsim.lm.templates import Message, Template
+
+KEY = "sk-test-4f9d2b"
+Reply = tuple[int, dict[str, str], Any]
+
+
+class Server:
+    """Answers with `reply(path, body, number of the request)`; keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.reply: Callable[[str, dict[str, Any], int], Reply] = chat_digits
+        self.asked: list[tuple[str, dict[str, Any], dict[str, str]]] = []
+        self.busy = self.most_busy = 0
+        self.lock = threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                with outer.lock:
+                    outer.asked.append((self.path, body, dict(self.headers)))
+                    number = len(outer.asked)
+                    outer.busy += 1
+                    outer.most_busy = max(outer.most_busy, outer.busy)
+                status, headers, answer = outer.reply(self.path, body, number)
+                with outer.lock:
+                    outer.busy -= 1
+                if status == 0:  # die without a word
+                    self.close_connection = True
+                    return
+                data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+                self.send_response(status)
+                for name, value in {"content-length": str(len(data)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
+        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
+
+
+def top(token: str, logprob: float) -> dict[str, Any]:
+    return {"token": token, "logprob": logprob}
+
+
+def chat_digits(path: str, body: dict[str, Any], number: int) -> Reply:
+    """The digit is the number of letters in the last message, mod 10; it gets probability 3/4, its neighbour 1/8."""
+    digit = len(body["messages"][-1]["content"]) % 10
+    tops = [top(str(digit), np.log(0.75)), top(f" {digit}", np.log(0.0625)), top(str((digit + 1) % 10), np.log(0.125))]
+    message = {"choices": [{"logprobs": {"content": [{"token": str(digit), "top_logprobs": tops}]}}]}
+    return 200, {}, {**message, "usage": {"prompt_tokens": 11, "completion_tokens": 1}}
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    made.http.shutdown()
+    made.http.server_close()
+
+
+@pytest.fixture
+def make(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., OpenAIEngine]]:
+    monkeypatch.setattr(endpoint_module, "FIRST_DELAY", 0.001)
+    monkeypatch.setattr(endpoint_module, "LONGEST_DELAY", 0.004)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    engines = []
+
+    def build(**settings: Any) -> OpenAIEngine:
+        options = {"base_url": server.url, "concurrency": 8, "retries": 6, **settings}
+        prices = {"input": 2.0, "output": 10.0}
+        engines.append(OpenAIEngine(LmConfig(model="m", engine="openai", endpoint=options, prices=prices)))
+        return engines[-1]
+
+    yield build
+    for engine in engines:
+        engine.endpoint.close()
+
+
+def prompts(engine: OpenAIEngine, lengths: list[int]) -> PromptTree:
+    template = Template(engine.tokenizer)
+    texts = [template.text([Message("system", "s"), Message("user", "x" * n)]) for n in lengths]
+    return from_prompts([template.encode(text) for text in texts])
+
+
+def digits() -> list[int]:
+    return [ord(digit) for digit in "0123456789"]
+
+
+def test_choices_with_missing_mass(make: Callable[..., OpenAIEngine]) -> None:
+    """What the server does not tell is missing, not shared out (mistake 12); spellings of an answer count together."""
+    engine = make()
+    (found,) = engine.choose([prompts(engine, [3, 14])], digits())
+    assert np.exp(found.logprobs_RC).argmax(1).tolist() == [3, 4]
+    assert np.allclose(found.mass_R, 0.75 + 0.0625 + 0.125)
+    assert np.isneginf(found.logprobs_RC).sum(1).tolist() == [8, 8]
+    assert engine.facts()["tokens_in"] == "22"
+    assert float(engine.facts()["cost"]) == pytest.approx((22 * 2 + 2 * 10) / 1e6)
+
+
+def test_results_keep_their_order_and_trees_stay_whole(make: Callable[..., OpenAIEngine], server: Server) -> None:
+    gate = threading.Barrier(2, timeout=30)
+
+    def slow_first(path: str, body: dict[str, Any], number: int) -> Reply:
+        if number <= 2:
+            gate.wait()  # two at once, so answers cannot simply come in order
+        return chat_digits(path, body, number)
+
+    server.reply = slow_first
+    engine = make()
+    lengths = [[1, 2, 3], [], [4], [5, 6]]
+    empty = PromptTree(np.empty(0), np.empty(0))
+    trees = [prompts(engine, some) if some else empty for some in lengths]
+    found = list(engine.choose(trees, digits()))
+    assert [choices.logprobs_RC.argmax(1).tolist() if len(choices.logprobs_RC) else [] for choices in found] == lengths
+
+
+def test_temperature_and_length_are_fixed(make: Callable[..., OpenAIEngine], server: Server) -> None:
+    """Mistake 13: distributions are read at temperature 1, from one token."""
+    engine = make()
+    list(engine.choose([prompts(engine, [3])], digits()))
+    (path, body, headers), *_ = server.asked
+    assert path.endswith("/chat/completions")
+    assert (body["temperature"], body["max_tokens"], body["logprobs"], body["top_logprobs"]) == (1.0, 1, True, 20)
+    assert body["messages"] == [{"role": "system", "content": "s"}, {"role": "user", "content": "xxx"}]
+    assert headers["Authorization"] == f"Bearer {KEY}"
+
+
+def test_too_many_requests(make: Callable[..., OpenAIEngine], server: Server) -> None:
+    """After 429 fewer requests run at once; all are answered in the end."""
+
+    def strict(path: str, body: dict[str, Any], number: int) -> Reply:
+        if number <= 8:
+            return 429, {"retry-after": "0.002"}, {"error": {"message": "slow down"}}
+        return chat_digits(path, body, number)
+
+    server.reply = strict
+    engine = make(retries=50)
+    lengths = [int(n) for n in np.random.default_rng(0).integers(0, 50, size=20)]
+    before = engine.endpoint.throttle.limit
+    answers = engine.choose([prompts(engine, [n]) for n in lengths], digits())
+    first = next(answers).logprobs_RC.argmax()
+    assert engine.endpoint.throttle.limit < before
+    rest = [found.logprobs_RC.argmax() for found in answers]
+    assert [first, *rest] == [n % 10 for n in lengths]
+    assert engine.endpoint.usage.requests == 20
+    assert engine.endpoint.usage.repeated == 8
+
+
+@pytest.mark.parametrize(
+    "failure", [(0, {}, ""), (503, {}, {"error": "starting"}), (200, {}, b"<html>"), (500, {}, b"")]
+)
+def test_passing_failures_are_repeated(make: Callable[..., OpenAIEngine], server: Server, failure: Reply) -> None:
+    server.reply = lambda path, body, number: failure if number % 3 else chat_digits(path, body, number)
+    engine = make(concurrency=1)
+    (found,) = engine.choose([prompts(engine, [1, 2, 3, 4])], digits())
+    assert found.logprobs_RC.argmax(1).tolist() == [1, 2, 3, 4]
+    assert engine.endpoint.usage.repeated == 8
+
+
+def test_a_server_that_dies_midway(make: Callable[..., OpenAIEngine], server: Server) -> None:
+    """What was answered has been handed out; the rest fails as something that may succeed later."""
+    server.reply = lambda path, body, number: chat_digits(path, body, number) if number <= 3 else (0, {}, "")
+    engine = make(concurrency=1, retries=2)
+    answers = engine.choose([prompts(engine, [n]) for n in range(1, 9)], digits())
+    assert [next(answers).logprobs_RC.argmax() for _ in range(3)] == [1, 2, 3]
+    with pytest.raises(TransientError, match="failed 3 times"):
+        next(answers)
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        ((401, {}, {"error": {"message": f"Incorrect API key provided: {KEY}"}}), "rejected the key"),
+        ((404, {}, {"error": {"message": "The model `m` does not exist"}}), "model 'm'"),
+        ((400, {}, {"error": {"message": "maximum context length is 10 tokens"}}), "maximum context length"),
+        ((200, {}, {"choices": [{"message": {"content": "7"}}]}), "no log-probabilities"),
+        ((200, {}, {"hello": 1}), "no choices"),
+    ],
+)
+def test_hopeless_failures(
+    make: Callable[..., OpenAIEngine], server: Server, caplog: pytest.LogCaptureFixture, reply: Reply, says: str
+) -> None:
+    """One clear line, no repetition, and never the key."""
+    caplog.set_level(logging.DEBUG)
+    server.reply = lambda *_: reply
+    engine = make(concurrency=1)
+    with pytest.raises(UsageError, match=says) as caught:
+        list(engine.choose([prompts(engine, [1])], digits()))
+    assert len(server.asked) == 1
+    assert KEY not in f"{caught.value} {caplog.text} {engine.facts()} {engine.config}"
+
+
+def test_a_failure_ends_the_others(make: Callable[..., OpenAIEngine], server: Server) -> None:
+    """No more than what was under way is asked once the key is rejected."""
+    server.reply = lambda *_: (401, {}, {})
+    engine = make(concurrency=2)
+    with pytest.raises(UsageError):
+        list(engine.choose([prompts(engine, [1] * 500)], digits()))
+    assert len(server.asked) <= 16
+
+
+def test_many_requests_do_not_pile_up(make: Callable[..., OpenAIEngine], server: Server) -> None:
+    """Mistake 40: requests are made as they are needed; there is no barrier and no growing list."""
+    engine = make(concurrency=2)
+    drawn = 0
+
+    def trees() -> Iterator[PromptTree]:
+        nonlocal drawn
+        for n in range(60):
+            drawn += 1
+            yield prompts(engine, [n])
+
+    answers = engine.choose(trees(), digits())
+    next(answers)
+    assert drawn <= 10
+    assert len(list(answers)) == 59
+    assert server.most_busy <= 2
+
+
+def test_opening_of_a_chat_answer() -> None:
+    """Read after the forced opening, or at once where the model leaves it out; else the mass is missing."""
+
+    def answer(*tokens: str) -> dict[str, Any]:
+        steps = [{"token": token, "top_logprobs": [top(token, -0.5)]} for token in tokens]
+        return {"choices": [{"logprobs": {"content": steps}}]}
+
+    assert chat_logprobs(answer("[", "7", "]"), "[") == {"7": -0.5}
+    assert chat_logprobs(answer("7"), "[") == {"7": -0.5}
+    assert chat_logprobs(answer("The", " answer"), "") == {"The": -0.5}
+    assert chat_logprobs(answer("["), "[") == {}
+    assert chat_logprobs(answer("[", "[", "7"), "[[") == {"7": -0.5}
+
+
+def test_reading_inside_a_prompt_needs_token_ids(make: Callable[..., OpenAIEngine]) -> None:
+    engine = make()
+    ids = Template(engine.tokenizer).encode(Template(engine.tokenizer).text([Message("user", "abc")]))
+    with pytest.raises(UsageError, match="only at the end"):
+        list(engine.choose([leaf(ids, [1, len(ids) - 1])], digits()))
+
+
+def test_generate(make: Callable[..., OpenAIEngine], server: Server) -> None:
+    def write(path: str, body: dict[str, Any], number: int) -> Reply:
+        text = body["messages"][-1]["content"].upper()
+        assert (body["max_tokens"], body["temperature"], body["seed"], body["stop"]) == (9, 0.5, 3, ["\n"])
+        choice = {"message": {"content": text}, "finish_reason": "length" if text == "B" else "stop"}
+        return 200, {}, {"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}
+
+    server.reply = write
+    engine = make()
+    template = Template(engine.tokenizer)
+    asked = [template.encode(template.text([Message("user", text)])) for text in ("a", "b")]
+    found = engine.generate(asked, 9, 0.5, 3, ["\n"])
+    assert [(one.text, one.tokens, one.finished) for one in found] == [("A", 2, True), ("B", 2, False)]
+
+
+@pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://host/v1", "http://user:secret@host/v1", "http://"])
+def test_bad_addresses(url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        OpenAIEngine(LmConfig(model="m", endpoint={"base_url": url}))
+    assert "secret" not in str(caught.value)
+
+
+def test_characters_round_trip() -> None:
+    tokenizer = Characters()
+    template = Template(tokenizer)
+    turns = [Message("system", "Be brief."), Message("user", "Hé 你好 \U000f0002!"), Message("assistant", "[3]")]
+    messages, opening = tokenizer.messages(template.encode(template.text([*turns, Message("user", "?")], "[")))
+    assert opening == "["
+    assert messages[1] == {"role": "user", "content": "Hé 你好 !"}
+    assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
+    assert template.force("[", list("0123456789")).tokens == tuple(digits())
