@@ -54,7 +54,7 @@ class Rule(NamedTuple):
     """Mean activation where it fires, in ninths of the scale, shrunk."""
     weight: float
     """Squared error that the rule saves."""
-    count: float
+    occurrences: float
     """Occurrences it speaks of."""
 
     @property
@@ -113,10 +113,11 @@ def find_rules(
         rest_count = max(float(count_V[seen][left].sum()), 1.0)
         rest = float(sum_V[seen][left].sum()) / rest_count
     rest_active = float(active_V[seen][left].sum())
+    named = zip(seen[chosen], frequency_S[chosen], strength_S[chosen], weight_S[chosen], strict=True)
     rules = [
-        Rule(int(seen[i]), *(float(x[i]) for x in (frequency_S, strength_S, weight_S)), float(count_V[seen[i]]))
-        for i in chosen
-        if weight_S[i] > 0
+        Rule(int(token), float(frequency), float(strength), float(weight), float(count_V[token]))
+        for token, frequency, strength, weight in named
+        if weight > 0
     ]
     others_strength = rest * rest_count / rest_active if rest_active else typical
     others = Rule(-1, rest_active / rest_count, others_strength, 0.0, rest_count)

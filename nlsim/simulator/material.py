@@ -121,9 +121,9 @@ def varied(rules: Rules, rng: np.random.Generator) -> Rules:
 def merged(others: Rule, dropped: list[Rule]) -> Rule:
     """What holds of the unnamed tokens when some named ones join them."""
     rules = [others, *dropped]
-    count = sum(rule.count for rule in rules)
-    firing = sum(rule.count * rule.frequency for rule in rules)
-    mass = sum(rule.count * rule.mean for rule in rules)
+    count = sum(rule.occurrences for rule in rules)
+    firing = sum(rule.occurrences * rule.frequency for rule in rules)
+    mass = sum(rule.occurrences * rule.mean for rule in rules)
     return Rule(-1, firing / count, mass / firing if firing else others.strength, 0.0, count)
 
 
