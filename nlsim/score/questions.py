@@ -48,8 +48,12 @@ class QuestionMaker:
 
     def contexts(self, latent: int) -> tuple[Contexts, Contexts]:
         """Activating contexts of every strength, and silent ones at the same places of their rows."""
-        active = self._active.draw(latent, Split.SCORE, self._config.examples, "quantiles", self._config.quantiles)
+        active = self.active(latent)
         return active, self._silent.random(active, Split.SCORE, self._config.others)
+
+    def active(self, latent: int) -> Contexts:
+        """Activating contexts of every strength alone."""
+        return self._active.draw(latent, Split.SCORE, self._config.examples, "quantiles", self._config.quantiles)
 
     def detection(self, active: Contexts, silent: Contexts) -> list[Question]:
         """Plain texts: is the latent active somewhere in them?"""

@@ -109,5 +109,6 @@ def _answers(
 
 
 def _questions(scorer: str, latent: int, maker: QuestionMaker) -> list[Question]:
-    active, silent = maker.contexts(latent)
-    return maker.fuzzing(active) if scorer == "fuzzing" else maker.detection(active, silent)
+    if scorer == "fuzzing":
+        return maker.fuzzing(maker.active(latent))
+    return maker.detection(*maker.contexts(latent))
