@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from nlsim import log
+from nlsim.cli.train_simulator import train_simulator
 from nlsim.errors import UsageError
 
 if TYPE_CHECKING:
@@ -190,3 +191,6 @@ def _use_threads(threads: int | None) -> None:
 
     if threads is not None:
         torch.set_num_threads(threads)
+
+
+models.add_command(train_simulator)

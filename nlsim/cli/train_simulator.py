@@ -16,13 +16,13 @@ from nlsim.errors import UsageError
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another setting; repeatable.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads. The same number gives the same bytes.")
 def train_simulator(config: str, out: str, overrides: tuple[str, ...], threads: int | None) -> None:
-    """Train a simulator as FILE says (configs/simulator.yaml) and print its figures on held-out latents and documents.
+    """Train a simulator as FILE says (configs/models/simulator.yaml) and print its figures on held-out latents and documents.
 
     FILE holds the settings of `TrainSimulatorConfig`: above all the coders and neurons whose latents are learned from.
     The coders that the simulator is to be used on must not be among them.
 
     \b
-    nlsim models train-simulator configs/simulator.yaml --out simulator --threads 2
+    nlsim models train-simulator configs/models/simulator.yaml --out simulator --threads 2
     """
     import torch
     import yaml
@@ -37,7 +37,7 @@ def train_simulator(config: str, out: str, overrides: tuple[str, ...], threads: 
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"cannot read {config} ({error})", "give a YAML file of settings") from error
     if not isinstance(settings, dict):
-        raise UsageError(f"{config} holds no settings", "see configs/simulator.yaml")
+        raise UsageError(f"{config} holds no settings", "see configs/models/simulator.yaml")
     for override in overrides:
         key, sign, value = override.partition("=")
         if not sign:
@@ -47,7 +47,9 @@ def train_simulator(config: str, out: str, overrides: tuple[str, ...], threads: 
         parsed = TrainSimulatorConfig.model_validate(settings)
     except ValidationError as error:
         fault = error.errors()[0]
-        raise UsageError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}", "see configs/simulator.yaml") from error
+        raise UsageError(
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}", "see configs/models/simulator.yaml"
+        ) from error
     if threads is not None:
         torch.set_num_threads(threads)
     card = train(parsed, Path(out))
