@@ -16,7 +16,7 @@ from nlsim.errors import UsageError
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another setting; repeatable.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads. The same number gives the same bytes.")
 def train_simulator(config: str, out: str, overrides: tuple[str, ...], threads: int | None) -> None:
-    """Train a simulator as FILE says (configs/models/simulator.yaml) and print its figures on held-out latents and documents.
+    """Train a simulator as FILE says and print its figures on held-out latents and documents.
 
     FILE holds the settings of `TrainSimulatorConfig`: above all the coders and neurons whose latents are learned from.
     The coders that the simulator is to be used on must not be among them.
