@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from nlsim import log
+from nlsim.errors import UsageError
 from nlsim.lm.backend import Backbone
 from nlsim.lm.config import LmConfig
 from nlsim.lm.engine import Choices, Generation
 from nlsim.lm.head import Head
 from nlsim.lm.llama import LlamaForward, fits
 from nlsim.lm.loading import check_length, context_length, load_model, load_tokenizer
-from nlsim.lm.packing import Piece, plan, stream
+from nlsim.lm.packing import Piece, batches, plan, stream
 from nlsim.lm.plain import model_facts
 from nlsim.lm.prompts import IntArray, PromptTree
 from nlsim.lm.trie import Path, TriePass
@@ -50,40 +51,39 @@ class PackedEngine:
         path = Path()
         due: deque[int] = deque()  # reads of each trie not yet answered
         answers = np.empty((0, len(choices)), dtype=np.float32)
-        batch: list[Piece] = []
-        size = 0
-
-        def finished(answers: Any) -> Iterator[Choices]:
+        for batch in batches(self._pieces(trees, due), lambda: self.batch_tokens):
+            answers = np.concatenate([answers, *self._run(batch, path, wanted)])
             start = 0
             while due and len(answers) - start >= due[0]:
-                n = due.popleft()
-                yield Choices(answers[start : start + n])
-                start += n
-            self._left = answers[start:]
+                stop = start + due.popleft()
+                yield Choices(answers[start:stop])
+                start = stop
+            answers = answers[start:]
+        yield from (Choices(answers) for _ in due)  # tries without reads at the very end
 
+    def _pieces(self, trees: Iterable[PromptTree], due: deque[int]) -> Iterator[Piece]:
+        """The pieces of all tries; adds to `due` how many reads each trie has."""
         for made in stream(trees, self.batch_tokens):
+            due.append(sum(len(piece.reads) for piece in made))
             for piece in made:
                 check_length(piece.depth + len(piece.tokens), self.longest)
-                if batch and size + len(piece.tokens) > self.batch_tokens:
-                    answers = np.concatenate([answers, *self._run(batch, path, wanted)])
-                    yield from finished(answers)
-                    answers, batch, size = self._left, [], 0
-                batch.append(piece)
-                size += len(piece.tokens)
-            due.append(sum(len(piece.reads) for piece in made))
-        if batch:
-            answers = np.concatenate([answers, *self._run(batch, path, wanted)])
-        yield from finished(answers)
+                yield piece
 
     def _run(self, batch: list[Piece], path: Path, wanted: Tensor) -> list[Any]:
         """Answers of a micro-batch's reads. When memory runs out, try its halves, and make later ones smaller."""
         try:
             return [self._forward(batch, path, wanted)]
-        except (torch.OutOfMemoryError, MemoryError):
+        except (RuntimeError, MemoryError) as error:
             path.drop()
-            if len(batch) == 1:
+            if not out_of_memory(error):
                 raise
-        torch.cuda.empty_cache()
+            if len(batch) == 1:
+                raise UsageError(
+                    f"out of memory at {len(batch[0].tokens)} tokens",
+                    "use a smaller model or dtype, or lm.device shard",
+                ) from error
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         self.batch_tokens = max(1, self.batch_tokens // 2)
         log.event("out of memory: smaller micro-batches from now on", tokens=self.batch_tokens)
         half = len(batch) // 2
@@ -109,3 +109,8 @@ class PackedEngine:
     def facts(self) -> dict[str, str]:
         """Engine, model, precision, micro-batch and versions."""
         return {**model_facts(self.name, self.config, self.model), "batch_tokens": str(self.batch_tokens)}
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: torch has its own error for it on a GPU, and none on a CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

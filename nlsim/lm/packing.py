@@ -11,7 +11,7 @@ rows attend
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -88,6 +88,20 @@ def _pairs(trees: Iterable[PromptTree]) -> Iterator[tuple[PromptTree, PromptTree
         if previous is not None:
             yield previous, tree
         previous = tree
+
+
+def batches(made: Iterable[Piece], tokens: Callable[[], int]) -> Iterator[list[Piece]]:
+    """Consecutive pieces, of at most `tokens()` tokens together (or one that is longer)."""
+    batch: list[Piece] = []
+    size = 0
+    for piece in made:
+        if batch and size + len(piece.tokens) > tokens():
+            yield batch
+            batch, size = [], 0
+        batch.append(piece)
+        size += len(piece.tokens)
+    if batch:
+        yield batch
 
 
 class Span(NamedTuple):

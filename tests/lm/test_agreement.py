@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nlsim.lm import packed as packed_module
+from nlsim.lm.backend import Backbone
 from nlsim.lm.config import LmConfig
+from nlsim.lm.llama import LlamaForward
 from nlsim.lm.packed import PackedEngine
 from nlsim.lm.plain import TransformersEngine
 from nlsim.lm.prompts import PromptTree, count_reads, leaf
@@ -52,6 +54,19 @@ def test_packed_equals_one_prompt_at_a_time(family: str, batch_tokens: int) -> N
     found = answers(engine(family, batch_tokens), trees)
     assert worst(found, answers(oracle(family), trees)) < TOLERANCE
     assert all(np.ptp(logprobs, axis=0).min() > 0.1 for logprobs in found)  # prompts differ, and so do answers
+
+
+@pytest.mark.parametrize("family", ["llama", "llama-scaled", "qwen2", "mistral-window"])
+def test_both_ways_of_running_a_llama_agree(family: str) -> None:
+    """On a CPU in float32 the Llama family has its own code; elsewhere it is an attention backend like the others."""
+    rng = np.random.default_rng(8)
+    trees = [models.tree(rng, SHAPE, 12) for _ in range(3)]
+    made = engine(family, 40)
+    assert isinstance(made.backbone, LlamaForward)
+    generic = engine.__wrapped__(family, 40)
+    generic.backbone = Backbone(generic.model)
+    assert worst(answers(made, trees), answers(generic, trees)) < TOLERANCE
+    assert worst(answers(generic, trees), answers(oracle(family), trees)) < TOLERANCE
 
 
 shapes = st.recursive(st.just([]), lambda branch: st.lists(branch, min_size=1, max_size=4), max_leaves=8)

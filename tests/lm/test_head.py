@@ -43,7 +43,9 @@ def test_equal_rows_count_as_often_as_they_occur(distinct: int) -> None:
     exact = (hidden.double() @ weight.double().T).log_softmax(-1)[:, CHOICES]
     assert torch.allclose(made.choices(hidden, CHOICES).double(), exact, atol=1e-5)
     far = head(weight * 1000).choices(hidden, CHOICES).double()
-    assert torch.allclose(far, (hidden.double() @ (1000 * weight).double().T).log_softmax(-1)[:, CHOICES], rtol=1e-4)
+    assert torch.allclose(
+        far, (hidden.double() @ (1000 * weight).double().T).log_softmax(-1)[:, CHOICES], rtol=1e-4, atol=0.05
+    )
 
 
 def test_half_precision_weights_are_multiplied_in_float32() -> None:
