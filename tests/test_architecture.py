@@ -15,7 +15,7 @@ LAYERS = (
     ("report",),
     ("reconstruct",),
     ("calibrate",),
-    ("score", "simulate"),
+    ("score", "simulate", "simulator"),
     ("explain",),
     ("lm",),
     ("latents",),

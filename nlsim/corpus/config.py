@@ -10,13 +10,13 @@ from nlsim.base import Section
 class BuiltinSource(Section):
     """The Python standard library's documentation, gathered from the running interpreter. Needs no network."""
 
-    kind: Literal["builtin"] = "builtin"
+    kind: Literal["builtin"] = Field("builtin", description="Which kind of source this is.")
 
 
 class FilesSource(Section):
     """Local text, JSON-lines or Parquet files."""
 
-    kind: Literal["files"] = "files"
+    kind: Literal["files"] = Field("files", description="Which kind of source this is.")
     paths: tuple[str, ...] = Field(min_length=1, description="Files or glob patterns (`data/**/*.jsonl`).")
     format: Literal["auto", "txt", "jsonl", "parquet"] = Field("auto", description="`auto`: by the file's suffix.")
     column: str = Field("text", description="Field of a JSON line, or column of a Parquet file, that holds the text.")
@@ -29,7 +29,7 @@ class FilesSource(Section):
 class HuggingFaceSource(Section):
     """A data set read with the `datasets` library: from the hub, a local folder, or a builder over local files."""
 
-    kind: Literal["huggingface"] = "huggingface"
+    kind: Literal["huggingface"] = Field("huggingface", description="Which kind of source this is.")
     path: str = Field(description="Hub name, a folder, or a builder such as `json` together with `data_files`.")
     name: str | None = Field(None, description="Configuration of the data set.")
     split: str = Field("train", description="Split, slices allowed when not streaming (`train[:1%]`).")
@@ -62,11 +62,11 @@ class RowBudgets(Section):
 class SplitFractions(Section):
     """The share of documents that each split receives. Only the ratios matter."""
 
-    train: float = Field(0.6, ge=0)
-    explain: float = Field(0.15, ge=0)
-    score: float = Field(0.1, ge=0)
-    calibrate: float = Field(0.05, ge=0)
-    evaluate: float = Field(0.1, ge=0)
+    train: float = Field(0.6, ge=0, description="Share of the train split.")
+    explain: float = Field(0.15, ge=0, description="Share of the explain split.")
+    score: float = Field(0.1, ge=0, description="Share of the score split.")
+    calibrate: float = Field(0.05, ge=0, description="Share of the calibrate split.")
+    evaluate: float = Field(0.1, ge=0, description="Share of the evaluate split.")
 
 
 class CorpusConfig(Section):

@@ -162,6 +162,7 @@ class Projection:
             low, high = (low / 2, high * 2) if axis.scale == "log" else (low - 0.5, high + 0.5)
         air = 0.04
         if axis.scale == "log":
+            low = max(low, high * 1e-12)  # a wider range than this cannot be drawn
             ratio = (high / low) ** air
             low, high = (low if axis.low else low / ratio), (high if axis.high else high * ratio)
         else:

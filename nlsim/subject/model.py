@@ -183,7 +183,7 @@ class Subject:
         result = BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=flat)
         with overridden(self.decoder, result):
             logits: Tensor = self.model(inputs_embeds=flat, use_cache=False).logits
-        return logits.float().reshape(*hidden.shape[:-1], -1)
+        return logits.float().reshape(*hidden.shape[:-1], logits.shape[-1])
 
     @torch.no_grad()
     def losses(self, hidden_CPD: Tensor, clean_PD: Tensor, target_P: Tensor) -> Losses:
