@@ -104,20 +104,35 @@ def fit_log_odds(
     return _curve(knot_FK, np.maximum(parameter_S[:-1], 0))
 
 
-def fit_mean(
-    features: tuple[npt.NDArray[np.floating], ...],
-    target_N: npt.NDArray[np.floating],
-    weight_N: Float64,
+def fit_centred(
+    features: tuple[Float32, ...],
+    target_LR: npt.NDArray[np.floating],
+    trust_L: Float64,
+    weight_L: Float64,
     knot_FK: Float64,
-    ridge: float = 10.0,
+    ridge: float = 5.0,
 ) -> Curve:
-    """Curve of least penalised squared error to `target_N` up to a free constant, rises never negative."""
-    basis_NS = _basis(features, knot_FK)
-    total = weight_N.sum()
-    centred_NS = basis_NS - weight_N @ basis_NS / total
-    centred_N = target_N - weight_N @ target_N / total
-    gram_SS = centred_NS.T @ (centred_NS * weight_N[:, None]) + ridge * np.eye(basis_NS.shape[1])
-    return _curve(knot_FK, _least(gram_SS, centred_NS.T @ (centred_N * weight_N), free=0))
+    """Curve h of least squared error of  mean_l + trust_l · (h(x_lr) - its mean over r)  to the targets, rises not
+    negative.
+
+    mean_l is the targets' own mean, so only variation within latents counts. All arrays are [latents, reads], pairs
+    with a NaN feature left out. `ridge` is in units of average pairs.
+    """
+    size = knot_FK.shape[0] * (knot_FK.shape[1] - 1)
+    gram_SS, moment_S, total = np.zeros((size, size)), np.zeros(size), 0.0
+    for i in np.flatnonzero((weight_L > 0) & (trust_L > 0)):
+        heard_R = ~np.isnan(features[0][i])
+        if not heard_R.any():
+            continue
+        basis_RS = trust_L[i] * _basis(tuple(x_LR[i, heard_R] for x_LR in features), knot_FK)
+        basis_RS -= basis_RS.mean(0)
+        gram_SS += weight_L[i] * (basis_RS.T @ basis_RS)
+        moment_S += weight_L[i] * (basis_RS.T @ target_LR[i, heard_R])
+        total += weight_L[i]
+    if total == 0:
+        return Curve(knot_FK, np.zeros_like(knot_FK))
+    gram_SS += np.diag(np.full(size, ridge * total / np.count_nonzero(weight_L)))
+    return _curve(knot_FK, _least(gram_SS, moment_S, free=0))
 
 
 def _least(hessian_SS: Float64, linear_S: Float64, free: int) -> Float64:

@@ -74,6 +74,7 @@ def calibrate(context: StageContext) -> None:
     signals = signals_of(predictions, settings.least_mass)
     truth_LR = truth_at(index, predicted, reads.at_R)
     order_L = np.searchsorted(predicted, predictions.shuffled)
+    norm_L = index.table.decoder_norm_M[predicted]
     context.progress(2, STEPS, "steps")
     maps = fit_maps(
         at_reads(signals, fit_R),
@@ -81,13 +82,13 @@ def calibrate(context: StageContext) -> None:
         own,
         active_quantiles(index, predicted),
         order_L,
+        norm_L,
         settings,
         config.seed,
     )
     context.progress(3, STEPS, "steps")
     table = _token_table(index, chosen, known, reads, settings)
     context.progress(4, STEPS, "steps")
-    norm_L = index.table.decoder_norm_M[predicted]
     judged_reads = Reads(*(column[judge_R] for column in reads))
     rows, diagrams, columns = judge(
         at_reads(signals, judge_R), truth_LR[:, judge_R], own, maps, judged_reads, norm_L, settings
@@ -128,14 +129,15 @@ def fit_maps(
     own: Latents,
     active_LV: Float32,
     order_L: Int,
+    norm_L: Float32,
     settings: CalibrateConfig,
     seed: int,
 ) -> Maps:
-    """Fit all maps on the calibration reads."""
+    """Fit all maps on the calibration reads; `norm_L` are decoder norms."""
 
     def posterior(read: Signals) -> Posterior:
         return fit_posterior(
-            read, truth_LR, own, settings.slope_bins, settings.independent_reads, settings.fit_pairs, seed
+            read, truth_LR, own, norm_L**2, settings.slope_bins, settings.independent_reads, settings.fit_pairs, seed
         )
 
     return Maps(

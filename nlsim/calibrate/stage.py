@@ -20,6 +20,7 @@ class Calibrate(Stage):
     """
 
     name: ClassVar[str] = "calibrate"
+    version: ClassVar[int] = 2
     sections: ClassVar[tuple[str, ...]] = ("calibrate", "seed")
     inputs: ClassVar[tuple[str, ...]] = ("tokens", "cache", "index", "score", "simulate")
 
