@@ -7,10 +7,10 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from nlsim.base import Section, fingerprint_view
 from nlsim.calibrate.config import CalibrateConfig
@@ -26,6 +26,21 @@ from nlsim.score.config import ScoreConfig
 from nlsim.simulate.config import SimulateConfig
 from nlsim.subject.config import SubjectConfig
 
+KindName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?$")]
+"""Short, and a part of names in a cluster."""
+
+
+class Kind(Section):
+    """A further kind of explanations: settings that differ from the run's own, section by section."""
+
+    explain: dict[str, Any] = Field(default_factory=dict, description="Settings of `explain` that differ.")
+    score: dict[str, Any] = Field(default_factory=dict, description="Settings of `score` that differ.")
+    simulate: dict[str, Any] = Field(default_factory=dict, description="Settings of `simulate` that differ.")
+    calibrate: dict[str, Any] = Field(default_factory=dict, description="Settings of `calibrate` that differ.")
+    lm: dict[str, Any] = Field(
+        default_factory=dict, description="Settings of `lm` that differ; see also the `lm` of the sections above."
+    )
+
 
 class Config(Section):
     """Everything that determines a run."""
@@ -39,13 +54,37 @@ class Config(Section):
     cache: CacheConfig = Field(default_factory=CacheConfig, description="Caching of sparse activations.")
     index: IndexConfig = Field(default_factory=IndexConfig, description="The latent-major index.")
     latents: LatentsConfig = Field(default_factory=LatentsConfig, description="Which latents are explained.")
-    lm: LmConfig = Field(default_factory=LmConfig, description="The language model that explains, scores, simulates.")
+    lm: LmConfig = Field(
+        default_factory=LmConfig,
+        description="The language model that explains, scores and simulates, where no stage names one of its own.",
+    )
     explain: ExplainConfig = Field(default_factory=ExplainConfig, description="How latents are explained.")
     score: ScoreConfig = Field(default_factory=ScoreConfig, description="How explanations are scored.")
     simulate: SimulateConfig = Field(default_factory=SimulateConfig, description="How activations are predicted.")
     calibrate: CalibrateConfig = Field(default_factory=CalibrateConfig, description="From predictions to values.")
     reconstruct: ReconstructConfig = Field(default_factory=ReconstructConfig, description="Patched losses.")
     report: ReportConfig = Field(default_factory=ReportConfig, description="The report.")
+    kind: KindName = Field("base", description="What the run's own explanations are called beside those of `kinds`.")
+    kinds: dict[KindName, Kind] = Field(
+        default_factory=dict,
+        description="Further kinds of explanations in the same run, by name: tokens, cache and index are shared, "
+        "stages whose settings a kind changes (and what follows from them) are carried out once more for it.",
+    )
+
+    def of_kind(self, kind: str) -> Config:
+        """The configuration of a run that had nothing but `kind`: its settings laid over the run's own.
+
+        Raises KeyError for a kind that there is not, pydantic's ValidationError for settings that do not fit.
+        """
+        if kind == self.kind:
+            return self
+        data = merged(self.model_dump(mode="json"), self.kinds[kind].model_dump(mode="json"))
+        return Config.model_validate({**data, "kind": kind, "kinds": {}})
+
+    def language_model(self, stage: Literal["explain", "score", "simulate"]) -> LmConfig:
+        """What answers a stage's prompts: the model of its own section, else the root's."""
+        own: LmConfig | None = getattr(self, stage).lm
+        return self.lm if own is None else own
 
     def at(self, path: str) -> Any:
         """The value at a dotted path. Raises AttributeError for a path that does not exist."""
@@ -119,11 +158,18 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
 
 def parse_config(data: Any) -> Config:
     """Validate plain data. Raises UsageError listing what is wrong, one line."""
+    where = ""
     try:
-        return Config.model_validate(data)
+        config = Config.model_validate(data)
+        for kind in config.kinds:
+            where = f"kinds.{kind}."
+            config.of_kind(kind)
     except ValidationError as error:
-        problems = "; ".join(_explain(item) for item in error.errors()[:5])
+        problems = "; ".join(where + _explain(item) for item in error.errors()[:5])
         raise UsageError(problems, "see `nlsim config schema`") from error
+    if config.kind in config.kinds:
+        raise UsageError(f"kinds.{config.kind}: so are the run's own explanations called", "rename it, or set `kind`")
+    return config
 
 
 def parse_stored(data: Any, where: str) -> Config:
@@ -143,6 +189,13 @@ def set_path(data: dict[str, Any], path: str, value: Any) -> None:
             child = data[part] = {}
         data = child
     data[last] = value
+
+
+def merged(base: Any, changes: Any) -> Any:
+    """`base` with `changes` laid over it, mapping by mapping."""
+    if not isinstance(base, Mapping) or not isinstance(changes, Mapping):
+        return changes
+    return {**base, **{key: merged(base.get(key), value) for key, value in changes.items()}}
 
 
 def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

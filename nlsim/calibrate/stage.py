@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from nlsim.pipeline.stage import Estimate, Resources, Stage, StageContext
 
@@ -19,10 +19,10 @@ class Calibrate(Stage):
     JSON `metrics`: rows of metrics.json. Memory: about 60 bytes per latent and read.
     """
 
-    name: ClassVar[str] = "calibrate"
-    version: ClassVar[int] = 2
-    sections: ClassVar[tuple[str, ...]] = ("calibrate", "seed")
-    inputs: ClassVar[tuple[str, ...]] = ("tokens", "cache", "index", "score", "simulate")
+    name = "calibrate"
+    version = 2
+    sections = ("calibrate", "seed")
+    inputs = ("tokens", "cache", "index", "score", "simulate")
 
     def shards(self, config: Config) -> int:  # noqa: ARG002 - curves are shared by all latents
         return 1

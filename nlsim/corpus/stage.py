@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from nlsim.pipeline.stage import Estimate, Resources, Stage, StageContext
 
@@ -18,8 +18,8 @@ class Tokens(Stage):
     `pieces`: id, bytes, special.
     """
 
-    name: ClassVar[str] = "tokens"
-    sections: ClassVar[tuple[str, ...]] = ("corpus", "subject.model", "subject.revision")
+    name = "tokens"
+    sections = ("corpus", "subject.model", "subject.revision")
 
     def shards(self, config: Config) -> int:  # noqa: ARG002
         return 1

@@ -16,5 +16,5 @@ def pipeline_of(config: Config) -> Pipeline:
     if config.experiment == "article":
         from nlsim.experiments.article import article
 
-        return article()
+        return article(config)
     raise UsageError(f"no experiment is called {config.experiment!r}", "there is: article")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,9 +34,9 @@ class Cache(Stage):
     the coder. Memory: the models, one batch and one shard of codes, whatever the length of the run.
     """
 
-    name: ClassVar[str] = "cache"
-    sections: ClassVar[tuple[str, ...]] = ("cache", "subject", "coder")
-    inputs: ClassVar[tuple[str, ...]] = ("tokens",)
+    name = "cache"
+    sections = ("cache", "subject", "coder")
+    inputs = ("tokens",)
 
     def shards(self, config: Config) -> int:
         return -(-cached_tokens_at_most(config) // config.cache.shard_tokens)

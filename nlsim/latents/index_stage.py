@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +35,9 @@ class Index(Stage):
     one part of it.
     """
 
-    name: ClassVar[str] = "index"
-    sections: ClassVar[tuple[str, ...]] = ("index",)
-    inputs: ClassVar[tuple[str, ...]] = ("tokens", "cache")
+    name = "index"
+    sections = ("index",)
+    inputs = ("tokens", "cache")
 
     def shards(self, config: Config) -> int:
         return max(1, -(-cached_tokens_at_most(config) // config.index.shard_tokens))

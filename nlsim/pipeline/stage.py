@@ -66,12 +66,12 @@ class StageContext:
 class Stage(ABC):
     """One step of a pipeline. Subclasses import heavy packages only inside `execute`."""
 
-    name: ClassVar[str]
-    version: ClassVar[int] = 1
+    name: str
+    version: int = 1
     """Raise it when the meaning or form of the output changes: it is part of the fingerprint."""
-    sections: ClassVar[tuple[str, ...]] = ()
+    sections: tuple[str, ...] = ()
     """Dotted paths of the configuration it reads."""
-    inputs: ClassVar[tuple[str, ...]] = ()
+    inputs: tuple[str, ...] = ()
     """Names of the stages whose artifacts it reads."""
     publishes: ClassVar[Mapping[str, str]] = {}
     """Objects of shard 0 that are copied to the run's own folder after the commit: object name → key in the run."""
@@ -96,13 +96,17 @@ class Stage(ABC):
         """Content identity of inputs outside the store, e.g. the SHA-256 of a text file."""
         return {}
 
+    def settings(self, config: Config) -> dict[str, object]:
+        """What of the configuration determines the output, as plain JSON."""
+        return {path: fingerprint_view(config.at(path)) for path in self.sections}
+
     def fingerprint(self, config: Config, inputs: Mapping[str, str]) -> str:
         """Name of this stage's output: changes exactly when something that determines the output changes."""
         return digest(
             {
                 "stage": self.name,
                 "version": self.version,
-                "config": {path: fingerprint_view(config.at(path)) for path in self.sections},
+                "config": self.settings(config),
                 "inputs": {name: inputs[name] for name in self.inputs},
                 "identity": dict(self.identity(config)),
             }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from nlsim.pipeline.stage import Estimate, Resources, Stage, StageContext
 
@@ -18,9 +18,9 @@ class Reconstruct(Stage):
     the models, and per batch about 12 bytes per position and latent of the coder.
     """
 
-    name: ClassVar[str] = "reconstruct"
-    sections: ClassVar[tuple[str, ...]] = ("reconstruct", "subject", "coder", "calibrate.least_mass", "seed")
-    inputs: ClassVar[tuple[str, ...]] = ("tokens", "cache", "simulate", "calibrate")
+    name = "reconstruct"
+    sections = ("reconstruct", "subject", "coder", "calibrate.least_mass", "seed")
+    inputs = ("tokens", "cache", "simulate", "calibrate")
 
     def shards(self, config: Config) -> int:
         return -(-config.simulate.evaluation_rows // config.reconstruct.shard_rows)

@@ -10,6 +10,7 @@ import numpy as np
 
 from nlsim.metrics.intervals import Bootstrap
 from nlsim.metrics.rows import Row, metric_row
+from nlsim.pipeline.variant import of_kind
 from nlsim.reconstruct.losses import loss_metrics
 from nlsim.report.tables import Number
 
@@ -21,24 +22,25 @@ if TYPE_CHECKING:
 
 
 class Metrics:
-    """The rows of metrics.json, to be asked by name and condition."""
+    """The rows of metrics.json, to be asked by name, condition and kind of explanations (None: the run's own)."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = list(rows)
 
-    def all(self, name: str, **condition: Any) -> Iterator[Row]:
+    def all(self, name: str, kind: str | None = None, **condition: Any) -> Iterator[Row]:
         """Rows called `name` whose condition has (at least) the given entries."""
         for row in self.rows:
-            if row["name"] == name and condition.items() <= row["condition"].items():
+            found = row["condition"]
+            if row["name"] == name and found.get("kind") == kind and condition.items() <= found.items():
                 yield row
 
-    def row(self, name: str, **condition: Any) -> Row | None:
+    def row(self, name: str, kind: str | None = None, **condition: Any) -> Row | None:
         """The first such row."""
-        return next(self.all(name, **condition), None)
+        return next(self.all(name, kind, **condition), None)
 
-    def number(self, name: str, **condition: Any) -> Number | None:
+    def number(self, name: str, kind: str | None = None, **condition: Any) -> Number | None:
         """Its value and interval, None where nothing of the kind was run."""
-        row = self.row(name, **condition)
+        row = self.row(name, kind, **condition)
         return None if row is None else as_number(row)
 
 
@@ -48,13 +50,21 @@ def as_number(row: Row) -> Number:
 
 
 def gather(config: Config, inputs: Mapping[str, Artifact]) -> Metrics:
-    """All metrics of a run: counts of latents, scores, identification and calibration, losses."""
+    """All metrics of a run: counts of latents, scores, identification and calibration, losses; then those of its kinds,
+    each with the condition `kind`."""
+    rows = _of_one_kind(config, inputs)
+    for kind in config.kinds:
+        for row in _of_one_kind(config, of_kind(inputs, kind)):
+            rows.append({**row, "condition": {**row["condition"], "kind": kind}})
+    return Metrics(rows)
+
+
+def _of_one_kind(config: Config, inputs: Mapping[str, Artifact]) -> list[Row]:
     settings = config.reconstruct
-    losses = inputs["reconstruct"].tables("losses")
     rows = [*latent_metrics(inputs["explain"].tables("explanations")), *score_metrics(inputs["score"].tables("scores"))]
     rows += inputs["calibrate"].json(0, "metrics")
-    rows += loss_metrics(losses, settings.draws, settings.level)
-    return Metrics(rows)
+    rows += loss_metrics(inputs["reconstruct"].tables("losses"), settings.draws, settings.level)
+    return rows
 
 
 def latent_metrics(explanations: pyarrow.Table) -> list[Row]:

@@ -14,17 +14,18 @@ if TYPE_CHECKING:
 class Report(Stage):
     """Everything a run found → `metrics.json`, `index.html`, `report.md`, `findings.txt`, tables as CSV. No torch."""
 
-    name: ClassVar[str] = "report"
-    sections: ClassVar[tuple[str, ...]] = ("name", "experiment", "report")
-    inputs: ClassVar[tuple[str, ...]] = (
-        "tokens", "cache", "index", "explain", "score", "simulate", "calibrate", "reconstruct",
-    )  # fmt: skip
+    name = "report"
+    sections = ("name", "experiment", "kind", "report")
     publishes: ClassVar[Mapping[str, str]] = {
         "metrics.json": "metrics.json",
         "index.html": "report/index.html",
         "report.md": "report/report.md",
         "tables.zip": "report/tables.zip",
     }
+
+    def __init__(self, inputs: tuple[str, ...]) -> None:
+        """`inputs`: all stages of the pipeline."""
+        self.inputs = inputs
 
     def shards(self, config: Config) -> int:  # noqa: ARG002 - one page
         return 1
