@@ -9,6 +9,7 @@ NLSIM_TEST_S3_ENDPOINT names, with the usual AWS variables, or moto's in this pr
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 import tempfile
@@ -110,6 +111,7 @@ def from_s3(rows: int) -> dict[str, Any]:
     else:
         from moto.server import ThreadedMotoServer
 
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
         server = ThreadedMotoServer(port=0, verbose=False)
         server.start()
         host, port = server.get_host_and_port()
@@ -120,7 +122,8 @@ def from_s3(rows: int) -> dict[str, Any]:
         )
     os.environ.setdefault("AWS_REGION", "us-east-1")
     bucket = f"nlsim-bench-{time.time_ns()}"
-    boto3.session.Session(region_name=os.environ["AWS_REGION"]).client("s3").create_bucket(Bucket=bucket)
+    client = boto3.session.Session(region_name=os.environ["AWS_REGION"]).client("s3")
+    client.create_bucket(Bucket=bucket)
     index = make(f"s3://{bucket}/run", rows)
     index.activations(0)
     index.activations(WIDTH - 1)
@@ -138,6 +141,9 @@ def from_s3(rows: int) -> dict[str, Any]:
     for latent in latents:
         index.activations(latent)
     URLLib3Session.send = send
+    store = open_objects(f"s3://{bucket}/run")
+    store.delete([entry.key for entry in store.list()])
+    client.delete_bucket(Bucket=bucket)
     if server is not None:
         server.stop()
     return {"requests_per_latent": len(requests) / len(latents), "requests": requests}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,11 @@ class Characters:
     """A tokenizer whose tokens are characters, for servers whose own is not known: text goes in, text comes out."""
 
     chat_template = "messages"
-    all_special_tokens: tuple[str, ...] = ()
+    added_tokens_decoder: Mapping[int, Any] = MappingProxyType({})
+
+    def get_chat_template(self) -> str:
+        """Not jinja's: `apply_chat_template` knows what to do."""
+        return self.chat_template
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:  # noqa: ARG002 - as tokenizers have it
         """Code points."""
@@ -191,6 +196,10 @@ class OpenAIEngine:
             "tokens_out": str(usage.tokens_out),
             "cost": f"{usage.cost(self.config):.6f}",
         }
+
+    def close(self) -> None:
+        """End the connections."""
+        self.endpoint.close()
 
     def _report(self) -> None:
         usage = self.endpoint.usage

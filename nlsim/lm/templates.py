@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -17,7 +17,13 @@ class Tokenizer(Protocol):
     """What is used of a Hugging Face tokenizer."""
 
     chat_template: Any
-    all_special_tokens: list[str]
+
+    @property
+    def added_tokens_decoder(self) -> Mapping[int, Any]:
+        """Tokens beside the learned vocabulary, with their `content` and whether they are `special`."""
+
+    def get_chat_template(self) -> str:
+        """The chat template in use."""
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Token ids of a text."""
@@ -27,6 +33,10 @@ class Tokenizer(Protocol):
 
     def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any:
         """The conversation as the model's chat template writes it."""
+
+
+PINNED_CLOCK = "{%- macro strftime_now(form) -%}{{ pinned[form] }}{%- endmacro -%}"
+"""Put before a chat template that asks for the time: a prompt must be the same tomorrow."""
 
 
 class Message(NamedTuple):
@@ -55,7 +65,8 @@ class Template:
         self.tokenizer = tokenizer
         self.kind = "chat" if tokenizer.chat_template and kind != "base" else "base"
         self._day = datetime.date.fromisoformat(date)
-        marks = sorted({mark for mark in tokenizer.all_special_tokens if len(mark) > 1}, key=len, reverse=True)
+        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        marks = sorted((mark for mark in special if len(mark) > 1), key=len, reverse=True)
         self._marks = re.compile("|".join(map(re.escape, marks))) if marks else None
         self._begin = tokenizer.encode("") if self.kind == "base" else []  # BOS, where the tokenizer wants one
 
@@ -78,12 +89,15 @@ class Template:
             return self._chat([joined, *turns[2:]]) + opening
 
     def _chat(self, turns: list[dict[str, str]]) -> str:
+        template = self.tokenizer.get_chat_template()
+        forms = set(re.findall(r"""strftime_now\(\s*["'](.*?)["']""", template))
         text: str = self.tokenizer.apply_chat_template(
             turns,
+            chat_template=(PINNED_CLOCK if forms else "") + template,
             tokenize=False,
             add_generation_prompt=True,
             date_string=self._day.strftime("%d %b %Y"),
-            strftime_now=self._day.strftime,
+            pinned={form: self._day.strftime(form) for form in forms},
         )
         return text
 

@@ -1,5 +1,7 @@
 """The index stage and its readers, on artifacts in a real store, against dense arrays."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -163,3 +165,11 @@ def test_a_latent_is_one_ranged_read(s3_url: str, monkeypatch: pytest.MonkeyPatc
     assert len(requests) == 3
     size = sum(world.index.record(shard).objects["csc.safetensors"].size for shard in range(2))
     assert max(requests) < size / 2
+
+
+def test_no_model_library_is_needed() -> None:
+    """Index and sampling run in the image without torch."""
+    modules = "codes, contexts, index, index_stage, select, silent, cache_stage"
+    heavy = "{'torch', 'transformers', 'scipy', 'sklearn', 'pandas', 'boto3'}"
+    program = f"import sys; from nlsim.latents import {modules}; sys.exit(' '.join(set(sys.modules) & {heavy}) or 0)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
