@@ -14,7 +14,7 @@ from nlsim.errors import DataError, IncompleteError
 from nlsim.store.arrays import REREADS, ArrayObject
 from nlsim.store.formats import parse_table
 from nlsim.store.objects import DamagedObjectError, MissingObjectError, Objects
-from nlsim.store.records import CommitRecord, ObjectRecord, commit_key, shard_of
+from nlsim.store.records import PER_FOLDER, CommitRecord, ObjectRecord, commit_key, commit_prefixes, shard_of
 from nlsim.store.writer import ShardWriter
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ U = TypeVar("U")
 
 THREADS = 16
 """Requests to the store at once, where many small ones are made."""
-PER_LISTING = 1000
-"""Shards whose records one page of an S3 listing shows."""
 KEPT_RECORDS = 4096
 KEPT_ARRAYS = 64
 CHUNK = 8 << 20
@@ -189,10 +187,9 @@ class Artifact:
         self._records[record.shard] = record
 
     def _list_committed(self) -> set[int]:
-        """By listing keys only. Of many shards each thread lists as many as one page of S3 holds."""
-        prefixes = ["_commit/"]
-        if self.shards > PER_LISTING and not self.objects.is_local:
-            prefixes = sorted({commit_key(shard)[: -len("000.json")] for shard in range(0, self.shards, PER_LISTING)})
+        """By listing keys only. Of many shards in a bucket each thread lists as many as one page holds."""
+        many = self.shards > PER_FOLDER and not self.objects.is_local
+        prefixes = commit_prefixes(self.shards) if many else ["_commit/"]
         found: set[int] = set()
         for shards in _map_ahead(self._list_shards, prefixes):
             found.update(shards)

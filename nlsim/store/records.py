@@ -16,14 +16,28 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+PER_FOLDER = 1000
+"""Commit records in one folder: as many as one page of an S3 listing shows."""
+
+
 def commit_key(shard: int) -> str:
-    """Key of a shard's commit record within its artifact."""
-    return f"_commit/{shard:06d}.json"
+    """Key of a shard's commit record within its artifact; from shard 1,000 on in folders of a thousand.
+
+    A gateway to a file system reads a whole folder for every page of a listing: one of 10⁵ records would be slow.
+    """
+    group = shard // PER_FOLDER
+    return f"_commit/{group:03d}/{shard:06d}.json" if group else f"_commit/{shard:06d}.json"
+
+
+def commit_prefixes(shards: int) -> list[str]:
+    """Prefixes of keys that part the records of `shards` shards into at most a thousand each."""
+    folders = range(1, -(-shards // PER_FOLDER))
+    return ["_commit/000", *(f"_commit/{group:03d}/" for group in folders)]
 
 
 def shard_of(key: str) -> int | None:
     """The shard whose commit record lies under `key` (within its artifact), None for other keys."""
-    digits = key.removeprefix("_commit/").removesuffix(".json")
+    digits = key.rpartition("/")[2].removesuffix(".json")
     return int(digits) if digits.isascii() and digits.isdigit() and commit_key(int(digits)) == key else None
 
 

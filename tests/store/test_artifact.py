@@ -14,7 +14,7 @@ from nlsim.errors import DataError, IncompleteError, TransientError
 from nlsim.store.artifact import Artifact, ShardWriter
 from nlsim.store.formats import BLOCK
 from nlsim.store.objects import DamagedObjectError, ObjectInfo, open_objects
-from nlsim.store.records import CommitRecord
+from nlsim.store.records import CommitRecord, commit_key
 
 Write = Callable[[ShardWriter], None]
 
@@ -351,7 +351,7 @@ def test_threads_that_commit_the_same_shard_at_once(artifact: Artifact) -> None:
 
 
 class Counting:
-    """A store of ten times ten thousand records that counts what it is asked."""
+    """A store that lacks one record, and counts what it is asked."""
 
     url, is_local = "s3://counted", False
 
@@ -360,13 +360,10 @@ class Counting:
 
     def list(self, prefix: str = "") -> list[ObjectInfo]:
         self.lists += 1
-        head = f"{self.root}/_commit/"
-        assert prefix.startswith(head)
-        lead = prefix.removeprefix(head)
-        first = int(lead.ljust(6, "0")) if lead else 0
-        count = 10 ** (6 - len(lead)) if lead else self.shards
-        last = min(first + count, self.shards)
-        return [ObjectInfo(f"{head}{n:06d}.json", 1, 0.0) for n in range(first, last) if n != 77_777]
+        first = 1000 * int(prefix.removeprefix(f"{self.root}/_commit/").removesuffix("/"))
+        keys = [f"{self.root}/{commit_key(n)}" for n in range(first, min(first + 1000, self.shards)) if n != 77_777]
+        assert all(key.startswith(prefix) for key in keys)
+        return [ObjectInfo(key, 1, 0.0) for key in keys]
 
     def __getattr__(self, name: str) -> object:
         raise AssertionError(f"status needs no {name}")

@@ -1,6 +1,7 @@
 """Formats and records: round trips, other readers, hostile bytes."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from safetensors.numpy import load
 from nlsim.errors import DataError
 from nlsim.store import formats
 from nlsim.store.objects import DamagedObjectError
-from nlsim.store.records import CommitRecord, ObjectRecord, commit_key, shard_of
+from nlsim.store.records import CommitRecord, ObjectRecord, commit_key, commit_prefixes, shard_of
 
 ARRAYS = st.dictionaries(
     st.text(min_size=1, max_size=5).filter(lambda name: name != "__metadata__"),
@@ -116,9 +117,19 @@ def test_digests_do_not_depend_on_the_cuts(parts: list[bytes]) -> None:
     assert found.blocks == "".join(map(formats.block_digest, blocks))
 
 
-@pytest.mark.parametrize("shard", [0, 7, 999_999, 1_000_000])
+@pytest.mark.parametrize("shard", [0, 7, 999, 1000, 999_999, 1_000_000])
 def test_commit_keys(shard: int) -> None:
     assert shard_of(commit_key(shard)) == shard
+
+
+@pytest.mark.parametrize("shards", [1, 1000, 1001, 3500])
+def test_a_folder_holds_a_thousand_records(shards: int) -> None:
+    """Every record is in one part of the listing, and no folder or part has more than one page of S3 holds."""
+    keys = [commit_key(shard) for shard in range(shards)]
+    parts = Counter(tuple(prefix for prefix in commit_prefixes(shards) if key.startswith(prefix)) for key in keys)
+    assert {len(part) for part in parts} == {1}
+    assert max(parts.values()) <= 1000
+    assert max(Counter(key.rpartition("/")[0] for key in keys).values()) <= 1000
 
 
 @given(st.text(max_size=20))
