@@ -27,9 +27,13 @@ def planning(cluster: Cluster) -> Resources:
     return Resources("cpu", 1.0, cluster.planning_memory_gb, 0)
 
 
+MEMORY_STEP_MI = 64
+"""What pods ask for is a multiple of this, so that an estimate that moves a little moves no manifest."""
+
+
 def memory_mi(resources: Resources) -> int:
-    """Memory in mebibytes, rounded up."""
-    return math.ceil(resources.memory_gb * 1e9 / 2**20)
+    """Memory in mebibytes, rounded up to a whole step."""
+    return math.ceil(resources.memory_gb * 1e9 / 2**20 / MEMORY_STEP_MI) * MEMORY_STEP_MI
 
 
 def quantities(cluster: Cluster, resources: Resources) -> Json:

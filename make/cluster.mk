@@ -40,13 +40,14 @@ run-stage: ## One shard in its container: STAGE=simulate RUN=runs/tiny|s3://… 
 	@bash images/run-stage.sh $(DOCKER) "$(STAGE)" "$(RUN)" "$(or $(INDEX),0)" "$(IMAGE)" "$(TAG)"
 
 .PHONY: render
-render: $(INSTALLED) ## Render the shipped configurations' WorkflowTemplates into the chart.
+render: $(INSTALLED) ## Write anew what is rendered and committed: the chart's WorkflowTemplates, tests/argo/golden.
 	@rm -f $(RENDERED)/*.yaml
 	@for config in $(SHIPPED); do $(BIN)/nlsim render $$config --to $(RENDERED) || exit 1; done
+	@NLSIM_REGENERATE=1 $(BIN)/pytest -q -p no:randomly tests/argo/test_golden.py
 
 .PHONY: check-render
-check-render: render ## Fail when the chart's WorkflowTemplates are not what argo/ renders.
-	git diff --exit-code -- $(RENDERED)
+check-render: render ## Fail when they are not what argo/ renders.
+	git diff --exit-code -- $(RENDERED) tests/argo/golden
 
 $(HOME)/.cache/nlsim/bin/helm:
 	@command -v go >/dev/null || { echo "neither helm nor go is here: install helm 3"; exit 2; }

@@ -38,7 +38,9 @@ def objects(*words: str) -> dict[tuple[str, str], dict[str, Any]]:
 def test_shipped_workflow_templates_are_up_to_date(path: Path) -> None:
     """`make render` was run after the last change."""
     config = load_config(ROOT / "configs" / f"{path.stem.removeprefix('nlsim-')}.yaml").config
-    assert path.read_text(encoding="utf-8") == to_yaml(template(config, Cluster()))
+    assert path.read_text(encoding="utf-8") == to_yaml(template(config, Cluster())), (
+        f"{path.name} is not what {path.stem.removeprefix('nlsim-')}.yaml renders: `make render` writes it anew"
+    )
 
 
 @needs_helm

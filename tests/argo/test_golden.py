@@ -1,6 +1,6 @@
 """Rendered workflows as they were reviewed.
 
-NLSIM_REGENERATE=1 writes them anew: look at the difference before committing.
+`make render` (NLSIM_REGENERATE=1) writes them anew: look at the difference before committing.
 """
 
 import os
@@ -30,7 +30,7 @@ def test_golden(name: str) -> None:
         assert not os.environ.get("CI"), "golden files are never regenerated in CI"
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8"), (
-        "rendered differently: NLSIM_REGENERATE=1 pytest tests/argo, and look"
+        "rendered differently: `make render` writes it anew; look at the difference"
     )
 
 

@@ -53,7 +53,7 @@ def test_pods_of_jobs_are_as_restricted_as_those_of_workflows() -> None:
     assert spec["runtimeClassName"] == "nvidia"
     (main,) = spec["containers"]
     assert main["securityContext"]["readOnlyRootFilesystem"] is True
-    assert main["resources"]["limits"] == {"cpu": "1500m", "memory": "30518Mi", "nvidia.com/gpu": "2"}
+    assert main["resources"]["limits"] == {"cpu": "1500m", "memory": "30528Mi", "nvidia.com/gpu": "2"}
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "nlsim"
     assert "--shard-index" not in main["args"]  # the Job gives it as JOB_COMPLETION_INDEX
 
