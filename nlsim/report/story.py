@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nlsim.report.gather import Metrics, as_number
+from nlsim.report.kinds import kinds
 from nlsim.report.page import Browser, Figure, Part, Story
 from nlsim.report.svg import Axis, Dot, Dots, Lines, Reference, Series, number
 from nlsim.report.tables import Cell, Column, Number, Table
@@ -48,11 +49,12 @@ def tell(
     return Story(
         config.report.title or f"nlsim: {config.name}",
         f"{config.subject.model} · {config.coder.path} · explained by {config.explain.method}, "
-        f"simulated by {config.lm.model}",
+        f"simulated by {config.language_model('simulate').model}",
         headline(metrics, positions),
         list(findings(metrics, positions)),
         [
             losses(config, metrics),
+            *([kinds(config, metrics, positions)] if config.kinds else []),
             simulation(metrics, reliability),
             explanations(metrics, scores),
         ],
@@ -84,6 +86,13 @@ def headline(metrics: Metrics, positions: str) -> str:
         f"Simulating every latent from its English explanation {where} is not measurably different from replacing "
         f"each by its mean: {gain.text()} nats per token."
     )
+
+
+def pool_says(precise: Number, pooled: Number) -> str:
+    """What the published measure, which keeps at most 1,000 inactive latents per token, makes of a precision."""
+    if abs(pooled.value - precise.value) < 0.005:
+        return "; with so few latents the published pool of 1,000 inactive ones per token leaves none out"
+    return f"; in a pool of 1,000 inactive latents per token, as published, it would read {pooled.text()}"
 
 
 def findings(metrics: Metrics, positions: str) -> list[str]:
@@ -119,12 +128,9 @@ def findings(metrics: Metrics, positions: str) -> list[str]:
             f"with another latent's explanation {wrong.text()}."
         )
     precise = metrics.number("precision", explanation="own", values="posterior")
-    pooled = metrics.number("precision_of_pool", explanation="own", values="raw")
+    pooled = metrics.number("precision_of_pool", explanation="own", values="posterior")
     if precise is not None and pooled is not None:
-        found.append(
-            f"Precision at the true prevalence is {precise.text()} (calibrated); on a pool of at most 1,000 inactive "
-            f"latents, as published, it would read {pooled.text()} (raw)."
-        )
+        found.append(f"Precision at the true prevalence is {precise.text()}{pool_says(precise, pooled)}.")
     found += [
         f"Mean {row['condition']['scorer']} balanced accuracy {as_number(row).text()} over {row['n']:,} latents."
         for row in metrics.all("balanced_accuracy")
@@ -289,8 +295,9 @@ def simulation(metrics: Metrics, reliability: pyarrow.Table) -> Part:
         f"evaluation windows; {pairs}, none sampled; 95 % intervals over documents (AUC: over latents)",
     )
     items: list[str | Table | Figure | tuple[Figure, ...]] = [
-        "Every latent is asked about at every token, so precision is that of real use. The published figure pools each "
-        "token's active latents with 1,000 inactive ones, which makes precision look far better than it is.",
+        "Every latent is asked about at every token, so precision is that of real use. The published measure pools "
+        "each token's active latents with 1,000 inactive ones: the more latents a coder has, the better that makes "
+        "precision look.",
         table,
         (reliability_figure(reliability, "raw"), reliability_figure(reliability, "posterior")),
     ]

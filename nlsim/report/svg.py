@@ -195,10 +195,12 @@ class Projection:
         return [round(i * step, 12) for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
-def number(value: float) -> str:
-    """At most four significant digits, without needless zeros; `n/a` for NaN."""
+def number(value: float, decimals: int | None = None) -> str:
+    """With the given decimals; without, at most four significant digits and no needless zeros. `n/a` for NaN."""
     if not math.isfinite(value):
         return "n/a"
+    if decimals is not None:
+        return f"{round(value, decimals) + 0.0:,.{decimals}f}".replace("-", "−")
     if value != 0 and not 1e-4 <= abs(value) < 1e6:
         mantissa, _, exponent = f"{value:.2e}".partition("e")
         return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"

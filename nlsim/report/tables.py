@@ -35,13 +35,24 @@ class Number(NamedTuple):
     high: float = math.nan
 
     def text(self) -> str:
-        """`3.191 (3.1 to 3.28)`, or without the interval where there is none."""
+        """`3.19 (3.10 to 3.28)`, or without the interval where there is none."""
         interval = self.interval()
-        return f"{number(self.value)} ({interval})" if interval else number(self.value)
+        return f"{self.rounded()} ({interval})" if interval else self.rounded()
+
+    def rounded(self) -> str:
+        """The value, with no more decimals than its interval bears."""
+        return number(self.value, self._decimals())
 
     def interval(self) -> str:
         known = math.isfinite(self.low) and math.isfinite(self.high)
-        return f"{number(self.low)} to {number(self.high)}" if known else ""
+        return f"{number(self.low, self._decimals())} to {number(self.high, self._decimals())}" if known else ""
+
+    def _decimals(self) -> int | None:
+        """Decimals that show the interval's width with two digits; None without an interval of some width."""
+        width = self.high - self.low
+        if not (math.isfinite(width) and width > 0):
+            return None
+        return min(max(1 - math.floor(math.log10(width)), 0), 9)
 
 
 Cell = str | int | Number | None
@@ -120,5 +131,5 @@ def _plain(text: str) -> str:
 
 def _html(cell: Cell) -> str:
     if isinstance(cell, Number) and cell.interval():
-        return f'<td class="n">{escape(number(cell.value))}<br><small>{escape(cell.interval())}</small></td>'
+        return f'<td class="n">{escape(cell.rounded())}<br><small>{escape(cell.interval())}</small></td>'
     return f'<td class="n">{escape(_text(cell))}</td>'

@@ -1,6 +1,7 @@
 """The page in a real browser: no network, no errors, hostile text inert, keyboard, links, themes, sizes, axe."""
 
 import importlib.resources
+import math
 import re
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from report_story import HOSTILE, story
 
 from nlsim.report.page import html, markdown, tables
+from nlsim.report.tables import Number
 
 pytestmark = pytest.mark.browser
 
@@ -129,7 +131,7 @@ def test_the_same_story_gives_the_same_bytes() -> None:
 
 def test_markdown_and_tables_hold_the_same_numbers() -> None:
     text = markdown(story())
-    assert "| clean | 3.185 (3.1 to 3.27) | 64 |" in text
+    assert "| clean | 3.19 (3.10 to 3.27) | 64 |" in text
     assert "| absent | not run | 0 |" in text
     found = tables(story())
     assert list(found) == ["losses-1", "losses-2"]
@@ -137,3 +139,18 @@ def test_markdown_and_tables_hold_the_same_numbers() -> None:
         "condition,cross-entropy,cross-entropy_low,cross-entropy_high,n",
         "clean,3.185,3.1,3.27,64",
     ]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (Number(0.0003205, -0.00165, 0.002772), "0.0003 (−0.0016 to 0.0028)"),
+        (Number(-0.08079, -0.09922, -0.06509), "−0.081 (−0.099 to −0.065)"),
+        (Number(1234.5, 1000.0, 1400.0), "1,234 (1,000 to 1,400)"),
+        (Number(-0.0, -0.01, 0.01), "0.000 (−0.010 to 0.010)"),
+        (Number(0.5, 0.5, 0.5), "0.5 (0.5 to 0.5)"),
+        (Number(math.nan), "n/a"),
+    ],
+)
+def test_numbers_have_the_decimals_that_their_interval_bears(number: Number, text: str) -> None:
+    assert number.text() == text
