@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from nlsim.base import Section
+from nlsim.lm.config import LmConfig
 
 
 class ExplainConfig(Section):
@@ -35,4 +36,5 @@ class ExplainConfig(Section):
     )
     max_tokens: int = Field(120, description="Longest answer of the language model, in its tokens.", ge=1)
     temperature: float = Field(0.0, description="Sampling temperature of the language model.", ge=0)
+    lm: LmConfig | None = Field(None, description="Language model of this stage; none: the root's `lm`.")
     shards: int = Field(1, description="Parts the latents are cut into.", ge=1)

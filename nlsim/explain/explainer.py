@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -38,6 +38,10 @@ class Explainer(Protocol):
     @property
     def model(self) -> str:
         """What wrote the explanations; empty for none."""
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What the language model says of itself once it has written: engine, versions, tokens, cost."""
 
     def explain(self, latents: Sequence[int]) -> Iterator[Explanation]:
         """One explanation per latent, in order."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from nlsim.errors import DataError, UsageError
 from nlsim.explain.explainer import Evidence, Explanation
@@ -16,6 +17,8 @@ _TEXTS = ("text", "explanation")
 
 class ImportedExplainer:
     """Looks latents up in a file; those it does not name have the status `missing`."""
+
+    facts: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, evidence: Evidence) -> None:
         self.path = import_path(evidence.config.explain.path)

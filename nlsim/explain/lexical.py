@@ -13,7 +13,8 @@ the table, with counts shrunk towards the latent's base rate so that chance coin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -218,6 +219,7 @@ class LexicalExplainer:
     """Explains by counting over the whole explain split."""
 
     model = ""
+    facts: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, evidence: Evidence) -> None:
         self.evidence = evidence

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,18 @@ import numpy as np
 
 from nlsim.corpus.pieces import Pieces
 from nlsim.corpus.splits import Split
-from nlsim.explain.explainer import Evidence, Explanation
+from nlsim.errors import UsageError
+from nlsim.explain.explainer import Evidence, Explanation, Status
 from nlsim.explain.quote import visible
 from nlsim.latents.contexts import Contexts, ContextSampler
+from nlsim.lm.simulator import is_simulator
 from nlsim.lm.templates import Message, Template
 
 if TYPE_CHECKING:
+    from nlsim.lm.engine import Engine
     from nlsim.lm.prompts import IntArray
+
+    Asked = tuple[int, Contexts, IntArray | None, Status]
 
 CONTEXT = 32
 """Tokens of an example."""
@@ -57,67 +63,70 @@ class LlmExplainer:
     """Asks the configured language model about contexts of the explain split."""
 
     def __init__(self, evidence: Evidence) -> None:
-        from nlsim.lm.engine import load_engine
-
+        """Raises UsageError for a language model that cannot write."""
         config = evidence.config
         self.evidence, self.settings = evidence, config.explain
-        self.engine = load_engine(config.lm)
-        self.model = config.lm.model
-        self.template = Template(self.engine.tokenizer, config.lm.template, config.lm.date)
+        self.lm = config.language_model("explain")
+        if is_simulator(self.lm):
+            raise UsageError(f"{self.lm.model} writes no text", "name another language model in explain.lm")
+        self.model = self.lm.model
+        self.facts: dict[str, str] = {}
         self.sampler = ContextSampler(evidence.index, CONTEXT, config.seed)
         self.pieces = Pieces(evidence.pieces)
 
     def explain(self, latents: Sequence[int]) -> Iterator[Explanation]:
         """Answers without an explanation are failures; so are prompts that cannot be made short enough."""
-        pending = iter(latents)
-        while block := list(islice(pending, BLOCK)):
-            asked = [self._ask(latent) for latent in block]
-            prompts = [prompt for _, prompt, _ in asked if prompt is not None]
-            answers = iter(
-                self.engine.generate(
-                    prompts,
-                    self.settings.max_tokens,
-                    self.settings.temperature,
-                    self.evidence.config.seed,
-                    stop=("\n\n",),
-                )
-                if prompts
-                else []
-            )
-            for latent, (contexts, prompt, status) in zip(block, asked, strict=True):
-                if prompt is None:
-                    yield Explanation(latent, "", "few" if status == "dead" else "failed")
-                    continue
-                text = parse_answer(next(answers).text)
-                yield Explanation(
-                    latent,
-                    text or "",
-                    "ok" if text else "failed",
-                    tuple(contexts.target_tokens(self.evidence.index.context).tolist()),
-                    hashlib.sha256(prompt.tobytes()).hexdigest()[:16],
-                )
+        from nlsim.lm.engine import load_engine
 
-    def _ask(self, latent: int) -> tuple[Contexts, IntArray | None, str]:
-        """The contexts shown for a latent and the prompt: with fewer contexts where all would be too long."""
-        settings = self.settings
+        with closing(load_engine(self.lm)) as engine:
+            template = Template(engine.tokenizer, self.lm.template, self.lm.date)
+            pending = iter(latents)
+            while block := list(islice(pending, BLOCK)):
+                yield from self._written(engine, [(latent, *self._ask(latent, template)) for latent in block])
+            self.facts.update(engine.facts())
+
+    def _written(self, engine: Engine, asked: Sequence[Asked]) -> Iterator[Explanation]:
+        """The explanations of some latents, all prompts at once."""
+        settings, seed = self.settings, self.evidence.config.seed
+        prompts = [prompt for _, _, prompt, _ in asked if prompt is not None]
+        answers = iter(engine.generate(prompts, settings.max_tokens, settings.temperature, seed, stop=("\n\n",)))
+        for latent, contexts, prompt, status in asked:
+            if prompt is None:
+                yield Explanation(latent, "", status)
+                continue
+            text = parse_answer(next(answers).text)
+            yield Explanation(
+                latent,
+                text or "",
+                "ok" if text else "failed",
+                tuple(contexts.target_tokens(self.evidence.index.context).tolist()),
+                hashlib.sha256(prompt.tobytes()).hexdigest()[:16],
+            )
+
+    def _ask(self, latent: int, template: Template) -> tuple[Contexts, IntArray | None, Status]:
+        """The contexts shown for a latent and the prompt: with fewer contexts where all would be too long. Without a
+        prompt the status says why there is none."""
+        settings, table = self.settings, self.evidence.index.table
         contexts = self.sampler.draw(latent, Split.EXPLAIN, settings.examples, settings.sampling, settings.quantiles)
-        scale = float(self.evidence.index.table.robust_max_M[latent])
+        if table.active_MS[latent, Split.EXPLAIN] < settings.min_tokens:
+            return contexts, None, "few"
+        scale = float(table.robust_max_M[latent])
         shown = len(contexts.row_N)
         while shown:
-            tokens = self.template.encode(self._prompt(contexts, shown, scale))
+            tokens = template.encode(self._prompt(contexts, shown, scale, template))
             if len(tokens) + settings.max_tokens <= settings.prompt_tokens:
                 kept = np.linspace(0, len(contexts.row_N) - 1, shown).astype(np.int64)
                 return _some(contexts, kept), tokens, "ok"
             shown = min(shown - 1, shown * settings.prompt_tokens // (len(tokens) + settings.max_tokens))
-        return contexts, None, contexts.status
+        return contexts, None, "failed"
 
-    def _prompt(self, contexts: Contexts, shown: int, scale: float) -> str:
+    def _prompt(self, contexts: Contexts, shown: int, scale: float, template: Template) -> str:
         turns = [Message("system", SYSTEM)]
         for texts, answer in SHOTS:
             turns += [Message("user", texts), Message("assistant", f"{OPENING} {answer}")]
         kept = np.linspace(0, len(contexts.row_N) - 1, shown).astype(np.int64)  # of every strength, strongest first
         examples = [self._example(i, contexts, int(n), scale) for i, n in enumerate(kept, 1)]
-        return self.template.text([*turns, Message("user", "\n".join(examples))], OPENING)
+        return template.text([*turns, Message("user", "\n".join(examples))], OPENING)
 
     def _example(self, number: int, contexts: Contexts, n: int, scale: float) -> str:
         length = int(contexts.length_N[n])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from nlsim.pipeline.stage import Estimate, Resources, Stage, StageContext
 
@@ -12,14 +12,16 @@ if TYPE_CHECKING:
 
 GUESSED_WIDTH = 32_768
 """Latents where a plan cannot know how many there are."""
+INSTRUCTION_TOKENS, EXAMPLE_TOKENS = 600, 70
+"""Tokens of an explainer's prompt that are the same for all latents, and of each example, where a plan has to guess."""
 
 
 class Explain(Stage):
     """index → table `explanations` (see `table.explanation_table`): every chosen latent once, failures included."""
 
-    name: ClassVar[str] = "explain"
-    sections: ClassVar[tuple[str, ...]] = ("explain", "latents", "seed")
-    inputs: ClassVar[tuple[str, ...]] = ("tokens", "cache", "index")
+    name = "explain"
+    sections = ("explain", "latents", "seed")
+    inputs = ("tokens", "cache", "index")
 
     def shards(self, config: Config) -> int:
         return config.explain.shards
@@ -27,10 +29,26 @@ class Explain(Stage):
     def resources(self, config: Config) -> Resources:
         if config.explain.method != "llm":
             return Resources(memory_gb=4.0)
-        return Resources(image="model", cpus=2.0, memory_gb=16.0, gpus=int(config.lm.device.startswith("cuda")))
+        from nlsim.lm.planning import engine_resources
+
+        return engine_resources(config.language_model("explain"))
 
     def estimate(self, config: Config) -> Estimate:
-        return Estimate(bytes=latents_at_most(config) * 500)
+        latents, settings = latents_at_most(config), config.explain
+        if settings.method != "llm":
+            return Estimate(bytes=latents * 500)
+        from nlsim.lm.planning import parameters
+
+        # the instructions are computed anew for every latent: unlike predictions, texts are written one by one
+        shown = min(INSTRUCTION_TOKENS + settings.examples * EXAMPLE_TOKENS, settings.prompt_tokens)
+        tokens = latents * (shown + settings.max_tokens)
+        return Estimate(bytes=latents * 500, flops=2.0 * parameters(config.language_model("explain")) * tokens)
+
+    def settings(self, config: Config) -> dict[str, object]:
+        from nlsim.lm.planning import lm_settings
+
+        asked = config.language_model("explain") if config.explain.method == "llm" else None
+        return lm_settings(super().settings(config), "explain", asked)
 
     def identity(self, config: Config) -> Mapping[str, str]:
         if config.explain.method == "import":
@@ -38,9 +56,9 @@ class Explain(Stage):
 
             return {"explanations": file_digest(import_path(config.explain.path))}
         if config.explain.method == "llm":
-            from nlsim.base import digest, fingerprint_view
+            from nlsim.lm.planning import lm_identity
 
-            return {"lm": digest(fingerprint_view(config.lm))}
+            return lm_identity(config.language_model("explain"))
         return {}
 
     def execute(self, context: StageContext) -> None:
@@ -61,6 +79,7 @@ class Explain(Stage):
             found.append(explanation)
             context.progress(len(found), len(mine), "latents")
         context.output.table("explanations", explanation_table(found, config.explain.method, explainer.model))
+        context.output.engine(**explainer.facts)
         context.output.count(latents=len(found), explained=sum(row.status == "ok" for row in found))
 
 

@@ -85,9 +85,8 @@ class Backbone:
         layers[0][-1].register_forward_pre_hook(self._narrow, with_kwargs=True)
         self._last = layers[0][-1]
         self._last.register_forward_hook(self._widen)
-        if compiled:
-            for layer in layers[0]:
-                layer.compile(dynamic=True)
+        for layer in layers[0][:-1] if compiled else []:  # the last layer runs in two parts
+            layer.compile(dynamic=True)
 
     def hidden(self, trie: TriePass) -> Tensor:
         """Hidden states [R, D], after the final norm, of the rows to be read."""

@@ -5,15 +5,21 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from nlsim.errors import UsageError
 from nlsim.lm.config import LmConfig
-from nlsim.lm.cost import alone_work, shape_of, shared_work
+from nlsim.lm.cost import Work, alone_work, shape_of, shared_work
 from nlsim.lm.engine import load_engine
 from nlsim.lm.prompts import PromptTree, leaf
+
+if TYPE_CHECKING:
+    from nlsim.lm.engine import Engine
+
+CHOICES = range(10)
 
 
 class Prompts(NamedTuple):
@@ -33,6 +39,12 @@ class Prompts(NamedTuple):
         while True:
             yield PromptTree(np.concatenate([prefix, rng.integers(vocabulary, size=self.explanation)]), nothing, leaves)
 
+    def work(self, trees: list[PromptTree]) -> Work:
+        """What these tries cost when what they share is computed once: explanations per trie, instructions once."""
+        shared, again = shared_work(trees), len(trees) - 1
+        pairs = self.prefix * (self.prefix + 1) // 2
+        return shared._replace(tokens=shared.tokens - again * self.prefix, pairs=shared.pairs - again * pairs)
+
 
 class Measurement(NamedTuple):
     """Result of `measure`."""
@@ -51,32 +63,39 @@ class Measurement(NamedTuple):
     saved: float
     """Arithmetic without sharing, in multiples of that with it."""
 
+    @property
+    def roofline(self) -> float:
+        """Part of the arithmetic that this machine could do in the time."""
+        return self.flops_per_s / self.peak_flops_per_s
+
 
 def measure(config: LmConfig, prompts: Prompts, seconds: float) -> Measurement:
-    """Run random prompts for about `seconds` after a warm-up. Raises UsageError for an endpoint."""
+    """Load a model and measure it for about `seconds`. Raises UsageError for an endpoint."""
     if config.endpoint.base_url or config.engine == "openai":
         raise UsageError("a server's speed is not this machine's", "leave lm.endpoint out")
-    engine: Any = load_engine(config)
-    vocabulary = len(engine.tokenizer)
-    choices = list(range(10))
+    with closing(load_engine(config)) as engine:
+        tokenizer: Any = engine.tokenizer
+        return measure_engine(
+            engine, getattr(engine, "model", None) or _outline(config), len(tokenizer), prompts, seconds
+        )
+
+
+def measure_engine(engine: Engine, model: Any, vocabulary: int, prompts: Prompts, seconds: float) -> Measurement:
+    """Measure an engine that runs `model` on random prompts, after a warm-up."""
     trees = prompts.trees(vocabulary)
+    for _ in range(2):  # the first compiles and allocates, the second tells how many to run
+        started = time.perf_counter()
+        next(engine.choose([next(trees)], CHOICES))
+        once = time.perf_counter() - started
+    chosen = [next(trees) for _ in range(max(2, int(seconds / once)))]
     started = time.perf_counter()
-    next(engine.choose([next(trees)], choices))  # compiles, allocates, and tells how many to run
-    once = time.perf_counter() - started
-    count = max(2, int(seconds / once))
-    chosen = [next(trees) for _ in range(count)]
-    started = time.perf_counter()
-    predictions = sum(len(found.logprobs_RC) for found in engine.choose(chosen, choices))
+    predictions = sum(len(found.logprobs_RC) for found in engine.choose(chosen, CHOICES))
     took = time.perf_counter() - started
-    shared = shared_work(chosen)
-    again = count * prompts.prefix - prompts.prefix  # the instructions are computed once for all tries
-    shared = shared._replace(tokens=shared.tokens - again, pairs=shared.pairs - (count - 1) * prompts.prefix**2 // 2)
-    model = getattr(engine, "model", None) or _outline(config)
     shape = shape_of(model)
-    flops = shape.flops(shared)
+    flops = shape.flops(prompts.work(chosen))
     return Measurement(
         facts=engine.facts(),
-        device=_device(config),
+        device=_device(model),
         predictions=predictions,
         seconds=took,
         predictions_per_s=predictions / took,
@@ -121,15 +140,13 @@ def _outline(config: LmConfig) -> Any:
         return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(location.path, revision=location.revision))
 
 
-def _device(config: LmConfig) -> str:
+def _device(model: Any) -> str:
     import torch
 
-    from nlsim.lm.loading import device_of
+    from nlsim.lm.loading import hardware
 
-    device = device_of(config)
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU threads"
+    elsewhere = model.device.type == "meta" and torch.cuda.is_available()
+    return hardware(torch.device("cuda") if elsewhere else model.device)
 
 
 def _memory() -> int:

@@ -24,6 +24,9 @@ class EndpointConfig(Section):
     )
     timeout: float = speed_only(120.0, "Seconds that one request may take.", gt=0)
     retries: int = speed_only(8, "Attempts after the first for a request that fails for a passing reason.", ge=0)
+    keep_answers: bool = speed_only(
+        True, "Keep answers in nlsim's cache folder, so that a run that was cut off pays for none of them twice."
+    )
     top_logprobs: int = Field(
         20, description="Log-probabilities asked for per answer; tokens beyond them are missing mass.", ge=1
     )
@@ -49,7 +52,7 @@ class PriceConfig(Section):
 
 
 class LmConfig(Section):
-    """The language model that explains, scores and simulates."""
+    """A language model: what explains, scores or simulates."""
 
     model: str = Field(
         "",
@@ -76,13 +79,15 @@ class LmConfig(Section):
         pattern=r"^\d{4}-\d\d-\d\d$",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Precision; `auto`: bfloat16 on a GPU, float32 on a CPU."
+        "auto", description="Precision; `auto`: float32 on a CPU; on a GPU bfloat16, in vLLM the checkpoint's own."
     )
     device: str = speed_only("auto", "`cpu`, `cuda`, `cuda:1`, `auto`, or `shard`: spread over all GPUs (accelerate).")
     batch_tokens: int | None = speed_only(
         None, "Tokens of one forward pass of `packed`; none: by device. It is halved when memory runs out.", ge=1
     )
-    compile: bool = speed_only(False, "torch.compile the decoder layers of `packed`.")
+    compile: bool | None = speed_only(
+        None, "torch.compile the decoder layers of `packed`; none: on a GPU, where it pays."
+    )
     endpoint: EndpointConfig = Field(default_factory=EndpointConfig, description="The server of engine `openai`.")
     vllm: VllmConfig = Field(default_factory=VllmConfig, description="Settings of engine `vllm`.")
     prices: PriceConfig = Field(default_factory=PriceConfig, description="What tokens and hours cost.")

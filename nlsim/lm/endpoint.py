@@ -67,6 +67,8 @@ class Usage:
 
     requests: int = 0
     repeated: int = 0
+    kept: int = 0
+    """Answers that an earlier run had got already."""
     tokens_in: int = 0
     tokens_out: int = 0
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -16,6 +19,10 @@ from nlsim.lm.prompts import IntArray, PromptTree
 
 if TYPE_CHECKING:
     from nlsim.lm.templates import Tokenizer
+
+
+QUANTIZED = re.compile(r"awq|gptq|fp8|int4|int8|w4a16|w8a8|w8a16|nvfp4", re.IGNORECASE)
+"""What names of quantized checkpoints hold."""
 
 
 class Choices(NamedTuple):
@@ -69,6 +76,9 @@ class Engine(Protocol):
     def facts(self) -> dict[str, str]:
         """What produced the answers, for commit records: engine, model, precision, versions, counts, cost."""
 
+    def close(self) -> None:
+        """Give back memory, processes and connections. The engine is of no use afterwards."""
+
 
 def load_engine(config: LmConfig) -> Engine:
     """Load the language model. Raises UsageError when the configuration or what is installed does not allow it."""
@@ -95,15 +105,42 @@ def load_engine(config: LmConfig) -> Engine:
 
 
 def pick(config: LmConfig) -> tuple[str, str]:
-    """The engine that `config` means, and why."""
+    """The engine that `config` means, and why. Raises UsageError where `auto` finds none."""
     if config.engine != "auto":
         return config.engine, "configured"
     if config.endpoint.base_url:
         return "openai", "lm.endpoint.base_url is set"
-    if importlib.util.find_spec("torch") is None:
-        if importlib.util.find_spec("vllm") is None:
-            raise UsageError("no engine is installed", "install nlsim[model], or set lm.endpoint.base_url to a server")
-        return "vllm", "vllm is installed"
-    if config.vllm.quantization and importlib.util.find_spec("vllm") is not None:
-        return "vllm", "the checkpoint is quantized"
-    return "packed", "computes every shared prefix once, on this machine's CPU or GPU"
+    if not _installed("torch"):
+        raise UsageError("no engine is installed", "install nlsim[model], or set lm.endpoint.base_url to a server")
+    if _installed("vllm"):
+        if quantization := quantization_of(config):
+            return "vllm", f"the checkpoint is quantized ({quantization})"
+        if config.vllm.tensor_parallel > 1:
+            return "vllm", f"lm.vllm.tensor_parallel is {config.vllm.tensor_parallel}"
+    from nlsim.lm.loading import device_of, hardware
+
+    return "packed", f"computes every shared prefix once; runs on {hardware(device_of(config))}"
+
+
+def quantization_of(config: LmConfig) -> str | None:
+    """How the checkpoint is quantized: as configured, as its own config.json says, or as a hub name tells."""
+    from nlsim.errors import NlsimError
+    from nlsim.subject.config import SubjectConfig
+    from nlsim.subject.locate import locate
+
+    if config.vllm.quantization:
+        return config.vllm.quantization
+    try:
+        location = locate(SubjectConfig(model=config.model, revision=config.revision))
+    except NlsimError:  # said in full when it is loaded
+        return None
+    if not location.local:
+        named = QUANTIZED.search(config.model)
+        return named[0].lower() if named else None
+    described = json.loads((Path(location.path) / "config.json").read_text(encoding="utf-8"))
+    method = (described.get("quantization_config") or {}).get("quant_method")
+    return None if method is None else str(method)
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None

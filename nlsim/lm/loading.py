@@ -27,6 +27,13 @@ def device_of(config: LmConfig) -> torch.device:
     return device
 
 
+def hardware(device: torch.device) -> str:
+    """A device in words."""
+    if device.type != "cuda":
+        return f"{torch.get_num_threads()} CPU threads"
+    return f"{torch.cuda.get_device_name(device)} ({torch.cuda.device_count()} here)"
+
+
 def dtype_of(config: LmConfig, device: torch.device) -> torch.dtype:
     """The precision of weights and activations."""
     if config.dtype != "auto":
@@ -45,31 +52,56 @@ def load_tokenizer(config: LmConfig) -> Any:
 
     location = place_of(config, config.tokenizer or config.model)
     try:
-        return AutoTokenizer.from_pretrained(location.path, revision=location.revision)
+        tokenizer: Any = AutoTokenizer.from_pretrained(location.path, revision=location.revision)
     except (OSError, ValueError, KeyError) as error:
         raise load_failure("tokenizer", location, error) from error
+    if not tokenizer.encode("text", add_special_tokens=False):  # made up where a folder has no tokenizer files
+        raise DataError(
+            f"{location.path} has no tokenizer", "save the model's tokenizer beside it, or set lm.tokenizer"
+        )
+    return tokenizer
 
 
 def load_model(config: LmConfig) -> Any:
-    """The model, in evaluation mode, on its device. Raises DataError when it cannot be loaded."""
+    """The model, in evaluation mode, on its device or spread over all GPUs.
+
+    Raises DataError when it cannot be loaded, UsageError when it needs more memory or packages than there are.
+    """
     import transformers
     from transformers import AutoModelForCausalLM
 
     transformers.utils.logging.disable_progress_bar()
     device = device_of(config)
     location = place_of(config, config.model)
-    placement: dict[str, Any] = {"device_map": "auto"} if config.device == "shard" else {}
+    placement: dict[str, Any] = {}
+    if device.type == "cuda":  # weights go straight to where they belong
+        placement = {"device_map": "auto" if config.device == "shard" else {"": device}}
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             location.path, revision=location.revision, dtype=dtype_of(config, device), **placement
         )
     except (OSError, ValueError, KeyError) as error:
         raise load_failure("language model", location, error) from error
+    except ImportError as error:
+        raise UsageError(
+            f"{config.model} needs a package that is not here ({_first_line(error)})",
+            "install it, or use lm.engine vllm",
+        ) from error
+    except torch.OutOfMemoryError as error:
+        raise _too_large(config) from error
+    if any(parameter.is_meta for parameter in model.parameters()):  # accelerate keeps what is left over elsewhere
+        raise _too_large(config)
     if config.adapter:
         model = _adapted(model, config.adapter)
-    if not placement:
-        model.to(device=device)
     return model.eval().requires_grad_(False)
+
+
+def _too_large(config: LmConfig) -> UsageError:
+    several = torch.cuda.device_count() > 1 and config.device != "shard"
+    return UsageError(
+        f"{config.model} is larger than the memory of the GPU{'s' if config.device == 'shard' else ''}",
+        f"use {'lm.device shard, ' if several else 'more GPUs, '}or a quantized checkpoint with lm.engine vllm",
+    )
 
 
 def _adapted(model: Any, adapter: str) -> Any:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,10 @@ from nlsim.errors import UsageError
 from nlsim.lm.config import LmConfig
 from nlsim.lm.endpoint import Endpoint, RefusedError
 from nlsim.lm.engine import Choices, Generation
+from nlsim.lm.kept import KeptAnswers
 from nlsim.lm.prompts import IntArray, PromptTree, flatten
+
+T = TypeVar("T")
 
 ROLES = {"\U000f0001": "system", "\U000f0002": "user", "\U000f0003": "assistant"}
 """Private-use characters that stand for the beginning of a turn."""
@@ -77,6 +80,7 @@ class OpenAIEngine:
         self.chat = route == "chat" or not config.tokenizer
         self.tokenizer: Any = Characters() if self.chat else _tokenizer(config)
         self.endpoint = Endpoint(config)
+        self.kept = KeptAnswers(self.endpoint.url, config.model, config.endpoint.keep_answers)
         self.exact = True
 
     def choose(self, trees: Iterable[PromptTree], choices: Sequence[int]) -> Iterator[Choices]:
@@ -102,10 +106,7 @@ class OpenAIEngine:
 
     async def _choose(self, tokens: IntArray, at_end: bool, choices: tuple[int, ...]) -> npt.NDArray[np.float32]:
         if not self.chat:
-            answer = await self._complete(tokens, choices)
-            names = [(f"token_id:{token}", self.tokenizer.decode([token])) for token in choices]
-            table = completion_logprobs(answer)
-            return np.asarray([max(table.get(name, -math.inf) for name in both) for both in names], dtype=np.float32)
+            return np.asarray(await self._complete(tokens, choices), dtype=np.float32)
         if not at_end:
             raise UsageError(
                 "a chat server answers only at the end of a prompt", "set simulate.positions to last, or lm.tokenizer"
@@ -119,26 +120,43 @@ class OpenAIEngine:
             "logprobs": True,
             "top_logprobs": self.config.endpoint.top_logprobs,
         }
-        answer = await self.endpoint.post("chat/completions", body)
-        table = chat_logprobs(answer, opening)
-        return np.asarray([table.get(chr(choice), -math.inf) for choice in choices], dtype=np.float32)
 
-    async def _complete(self, tokens: IntArray, choices: tuple[int, ...]) -> dict[str, Any]:
+        def read(answer: Mapping[str, Any]) -> list[float]:
+            table = chat_logprobs(answer, opening)
+            return [table.get(chr(choice), -math.inf) for choice in choices]
+
+        found = await self._ask("chat/completions", body, read, opening, choices)
+        return np.asarray(found, dtype=np.float32)
+
+    async def _complete(self, tokens: IntArray, choices: tuple[int, ...]) -> list[float]:
         """Ask for exactly the choices, as vLLM allows; a server that knows no such thing gives its top ones."""
+
+        def read(answer: Mapping[str, Any]) -> list[float]:
+            table = completion_logprobs(answer)
+            names = [(f"token_id:{token}", self.tokenizer.decode([token])) for token in choices]
+            return [max(table.get(name, -math.inf) for name in both) for both in names]
+
         body = self._body(tokens, 1, 1.0, logprobs=self.config.endpoint.top_logprobs)
         if self.exact:
+            exactly = {"logprobs": len(choices), "logprob_token_ids": list(choices), "return_tokens_as_token_ids": True}
             try:
-                more = {
-                    "logprobs": len(choices),
-                    "logprob_token_ids": list(choices),
-                    "return_tokens_as_token_ids": True,
-                }
-                return await self.endpoint.post("completions", {**body, **more})
+                return await self._ask("completions", {**body, **exactly}, read, choices)
             except RefusedError:
-                answer = await self.endpoint.post("completions", body)  # refused again: it is not for what was added
-                self.exact = False
-                return answer
-        return await self.endpoint.post("completions", body)
+                found = await self._ask("completions", body, read, choices)
+                self.exact = False  # what was added is what it refuses
+                return found
+        return await self._ask("completions", body, read, choices)
+
+    async def _ask(self, route: str, body: dict[str, Any], read: Callable[[Mapping[str, Any]], T], *more: Any) -> T:
+        """What `read` makes of the server's answer, or what it made of it before; `more` is what it depends on."""
+        key = self.kept.key(route, body, *more)
+        found: T | None = self.kept.get(key)
+        if found is not None:
+            self.endpoint.usage.kept += 1
+            return found
+        found = read(await self.endpoint.post(route, body))
+        self.kept.put(key, found)
+        return found
 
     def generate(
         self,
@@ -156,6 +174,7 @@ class OpenAIEngine:
         return written
 
     async def _write(self, tokens: IntArray, max_tokens: int, temperature: float, extra: dict[str, Any]) -> Generation:
+        opening = ""
         if self.chat:
             messages, opening = self.tokenizer.messages(tokens)
             body = {
@@ -163,16 +182,18 @@ class OpenAIEngine:
                 "messages": messages,
                 "max_tokens": max_tokens,
                 "temperature": temperature,
+                **extra,
             }
-            answer = await self.endpoint.post("chat/completions", {**body, **extra})
-            choice = first_choice(answer)
-            text = str((choice.get("message") or {}).get("content") or "").removeprefix(opening)
         else:
-            answer = await self.endpoint.post("completions", self._body(tokens, max_tokens, temperature, **extra))
+            body = self._body(tokens, max_tokens, temperature, **extra)
+
+        def read(answer: Mapping[str, Any]) -> list[Any]:
             choice = first_choice(answer)
-            text = str(choice.get("text") or "")
-        used = int((answer.get("usage") or {}).get("completion_tokens") or 0)
-        return Generation(text, used, choice.get("finish_reason") != "length")
+            text = (choice.get("message") or {}).get("content") if self.chat else choice.get("text")
+            used = int((answer.get("usage") or {}).get("completion_tokens") or 0)
+            return [str(text or "").removeprefix(opening), used, choice.get("finish_reason") != "length"]
+
+        return Generation(*await self._ask("chat/completions" if self.chat else "completions", body, read, opening))
 
     def _body(self, tokens: IntArray, max_tokens: int, temperature: float, **extra: Any) -> dict[str, Any]:
         common = {
@@ -192,6 +213,7 @@ class OpenAIEngine:
             "endpoint": self.endpoint.url,
             "route": "chat" if self.chat else "completions",
             "requests": str(usage.requests),
+            "kept": str(usage.kept),
             "tokens_in": str(usage.tokens_in),
             "tokens_out": str(usage.tokens_out),
             "cost": f"{usage.cost(self.config):.6f}",
@@ -200,6 +222,7 @@ class OpenAIEngine:
     def close(self) -> None:
         """End the connections."""
         self.endpoint.close()
+        self.kept.close()
 
     def _report(self) -> None:
         usage = self.endpoint.usage
@@ -207,6 +230,7 @@ class OpenAIEngine:
             "endpoint",
             requests=usage.requests,
             repeated=usage.repeated,
+            kept=usage.kept,
             tokens_in=usage.tokens_in,
             tokens_out=usage.tokens_out,
             cost=round(usage.cost(self.config), 6),

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from nlsim import log
-from nlsim.errors import UsageError
 from nlsim.lm.backend import Backbone
 from nlsim.lm.config import LmConfig
 from nlsim.lm.engine import Choices, Generation
 from nlsim.lm.head import Head
 from nlsim.lm.llama import LlamaForward, fits
 from nlsim.lm.loading import check_length, context_length, load_model, load_tokenizer
-from nlsim.lm.packing import Piece, batches, plan, stream
+from nlsim.lm.memory import free_memory, out_of_memory, too_little_memory
+from nlsim.lm.packing import Piece, batches, halves, plan, stream
 from nlsim.lm.plain import model_facts
 from nlsim.lm.prompts import IntArray, PromptTree
 from nlsim.lm.trie import Path, TriePass
@@ -39,8 +39,10 @@ class PackedEngine:
         self.model = load_model(config) if model is None else model
         self.tokenizer = load_tokenizer(config) if tokenizer is None and model is None else tokenizer
         self.longest = context_length(self.model)
+        on_gpu = self.model.device.type == "cuda"
         fused = not config.compile and fits(self.model)
-        self.backbone = LlamaForward(self.model) if fused else Backbone(self.model, config.compile)
+        compiled = on_gpu if config.compile is None else config.compile
+        self.backbone = LlamaForward(self.model) if fused else Backbone(self.model, compiled)
         self.head = Head(self.model)
         self.batch_tokens = config.batch_tokens or BATCH_TOKENS.get(self.model.device.type, 2048)
 
@@ -75,25 +77,26 @@ class PackedEngine:
             return [self._forward(batch, path, wanted)]
         except (RuntimeError, MemoryError) as error:
             path.drop()
+            rows = sum(len(piece.tokens) for piece in batch)
             if not out_of_memory(error):
                 raise
-            if len(batch) == 1:
-                raise UsageError(
-                    f"out of memory at {len(batch[0].tokens)} tokens",
-                    "use a smaller model or dtype, or lm.device shard",
-                ) from error
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        self.batch_tokens = max(1, self.batch_tokens // 2)
+            if rows == 1:
+                raise too_little_memory() from error
+        free_memory()
+        self.batch_tokens = max(1, min(self.batch_tokens, rows) // 2)
         log.event("out of memory: smaller micro-batches from now on", tokens=self.batch_tokens)
-        half = len(batch) // 2
-        return [*self._run(batch[:half], path, wanted), *self._run(batch[half:], path, wanted)]
+        first, second = halves(batch)
+        answers = [*self._run(first, path, wanted), *self._run(second, path, wanted)]
+        if len(batch) == 1:
+            path.join(batch[0].level)
+        return answers
 
     def _forward(self, batch: list[Piece], path: Path, wanted: Tensor) -> Any:
         layout = plan(batch, path.ends)
         hidden_RD = self.backbone.hidden(TriePass(layout, path))
-        path.commit(layout)
-        return self.head.choices(hidden_RD.to(self.head.device), wanted).cpu().numpy()
+        answers = self.head.choices(hidden_RD.to(self.head.device), wanted).cpu().numpy()
+        path.commit(layout)  # nothing can fail after this, so a pass is repeated with the path that it began with
+        return answers
 
     def generate(
         self,
@@ -106,11 +109,11 @@ class PackedEngine:
         """Prompts of similar length in one batch."""
         return write(self.model, self.tokenizer, prompts, max_tokens, temperature, seed, stop, self.batch_tokens)
 
+    def close(self) -> None:
+        """Free the model's memory."""
+        del self.model, self.backbone, self.head
+        free_memory()
+
     def facts(self) -> dict[str, str]:
         """Engine, model, precision, micro-batch and versions."""
         return {**model_facts(self.name, self.config, self.model), "batch_tokens": str(self.batch_tokens)}
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: torch has its own error for it on a GPU, and none on a CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -104,6 +104,22 @@ def batches(made: Iterable[Piece], tokens: Callable[[], int]) -> Iterator[list[P
         yield batch
 
 
+def halves(batch: list[Piece]) -> tuple[list[Piece], list[Piece]]:
+    """A micro-batch as two smaller ones, to be run one after the other; a piece that is alone is cut in the middle.
+
+    The second part of a cut piece is one level deeper, until `Path.join` makes one level of the two.
+    """
+    if len(batch) > 1:
+        return batch[: len(batch) // 2], batch[len(batch) // 2 :]
+    (whole,) = batch
+    middle = len(whole.tokens) // 2
+    first, second = whole.reads[whole.reads < middle], whole.reads[whole.reads >= middle] - middle
+    return (
+        [Piece(whole.tokens[:middle], first, whole.depth, whole.level, keep=True)],
+        [Piece(whole.tokens[middle:], second, whole.depth + middle, whole.level + 1, whole.keep)],
+    )
+
+
 class Span(NamedTuple):
     """Rows [q0, q1) attend keys [k0, k1), all of them."""
 

@@ -11,6 +11,7 @@ import torch
 from nlsim.lm.config import LmConfig
 from nlsim.lm.engine import Choices, Generation
 from nlsim.lm.loading import check_length, context_length, load_model, load_tokenizer
+from nlsim.lm.memory import free_memory
 from nlsim.lm.prompts import IntArray, PromptTree, flatten
 from nlsim.lm.writing import write
 
@@ -52,6 +53,11 @@ class TransformersEngine:
     ) -> list[Generation]:
         """One prompt at a time."""
         return write(self.model, self.tokenizer, prompts, max_tokens, temperature, seed, stop, batch_tokens=1)
+
+    def close(self) -> None:
+        """Free the model's memory."""
+        del self.model
+        free_memory()
 
     def facts(self) -> dict[str, str]:
         """Engine, model, precision and versions."""

@@ -39,19 +39,28 @@ class Path:
 
     def commit(self, plan: Plan) -> None:
         """The pass succeeded: cut the path where it was left and append what was staged."""
+        for layer, k_SKd, v_SKd in self._staged:  # where memory runs out here, nothing of the old path is lost
+            self._reserve(layer, plan.keep_from + len(k_SKd), k_SKd, v_SKd)
         for layer, k_SKd, v_SKd in self._staged:
             stop = plan.keep_from + len(k_SKd)
-            kept = self._kept.get(layer)
-            if kept is None or len(kept[0]) < stop:
-                grown = tuple(new.new_empty((2 * stop, *new.shape[1:])) for new in (k_SKd, v_SKd))
-                if kept is not None:
-                    for old, new in zip(kept, grown, strict=True):
-                        new[: plan.keep_from] = old[: plan.keep_from]
-                kept = self._kept[layer] = (grown[0], grown[1])
-            kept[0][plan.keep_from : stop] = k_SKd
-            kept[1][plan.keep_from : stop] = v_SKd
+            for kept, new in zip(self._kept[layer], (k_SKd, v_SKd), strict=True):
+                kept[plan.keep_from : stop] = new
         self._staged.clear()
         self.ends = plan.ends
+
+    def join(self, level: int) -> None:
+        """Make one level of `level` and the one below it, if there is one."""
+        self.ends = (*self.ends[:level], *self.ends[level + 1 :])
+
+    def _reserve(self, layer: int, rows: int, *like: Tensor) -> None:
+        """Make a layer's buffers hold at least `rows` positions."""
+        kept = self._kept.get(layer)
+        if kept is not None and len(kept[0]) >= rows:
+            return
+        k_SKd, v_SKd = (new.new_empty((2 * rows, *new.shape[1:])) for new in like)
+        if kept is not None:
+            k_SKd[: len(kept[0])], v_SKd[: len(kept[1])] = kept
+        self._kept[layer] = k_SKd, v_SKd
 
     def drop(self) -> None:
         """Forget what a failed pass staged."""

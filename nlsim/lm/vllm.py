@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,18 @@ from nlsim.lm.prompts import IntArray, PromptTree, flatten
 REQUESTS = 8192
 """Requests handed to vLLM at once: enough to keep it busy, few enough for memory not to grow."""
 
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks of adapters that vLLM knows."""
+
 MOST_CHOICES = 128
 """vLLM's limit on exact log-probabilities per position."""
+
+
+def adapter_rank(adapter: str | None) -> int:
+    """The rank to make room for: the least that vLLM knows and that holds the adapter's own."""
+    card = Path(adapter or "") / "adapter_config.json"
+    rank = int(json.loads(card.read_text(encoding="utf-8")).get("r", 0)) if adapter and card.is_file() else RANKS[1]
+    return next((size for size in RANKS if size >= rank), RANKS[-1])
 
 
 class VllmEngine:
@@ -34,21 +46,21 @@ class VllmEngine:
         self.config = config
         self.version: str = vllm.__version__
         location = place_of(config, config.model)
-        dtype = (
-            "auto" if config.dtype == "auto" and config.vllm.quantization else str(dtype_of(config, device_of(config)))
-        )
+        device = device_of(config)
+        own = config.dtype == "auto" and (device.type == "cuda" or config.vllm.quantization is not None)
         try:
             self.llm: Any = vllm.LLM(
                 model=location.path,
                 revision=location.revision,
                 tokenizer=place_of(config, config.tokenizer or config.model).path,
-                dtype=dtype.removeprefix("torch."),
+                dtype="auto" if own else str(dtype_of(config, device)).removeprefix("torch."),
                 tensor_parallel_size=config.vllm.tensor_parallel,
                 quantization=config.vllm.quantization,
                 gpu_memory_utilization=config.vllm.memory,
                 max_model_len=config.vllm.max_model_len,
                 enable_prefix_caching=True,
                 enable_lora=config.adapter is not None,
+                max_lora_rank=adapter_rank(config.adapter),
                 max_logprobs=MOST_CHOICES,
                 disable_log_stats=True,
             )
@@ -117,6 +129,10 @@ class VllmEngine:
         ]
         outputs = [output.outputs[0] for output in self._run(prompts, params, max_tokens)]
         return [Generation(out.text, len(out.token_ids), out.finish_reason != "length") for out in outputs]
+
+    def close(self) -> None:
+        """End vLLM's engine core, which gives its memory back."""
+        self.llm.llm_engine.engine_core.shutdown()
 
     def facts(self) -> dict[str, str]:
         """Engine, model, precision and version."""

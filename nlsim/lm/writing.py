@@ -9,9 +9,14 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from nlsim import log
 from nlsim.lm.engine import Generation
 from nlsim.lm.loading import check_length, context_length
+from nlsim.lm.memory import free_memory, out_of_memory, too_little_memory
 from nlsim.lm.prompts import IntArray
+
+SEEN = 6
+"""Tokens of the prompt that an answer is decoded with."""
 
 
 class SeededNoise(LogitsProcessor):
@@ -42,15 +47,18 @@ def write(
     stop: Sequence[str],
     batch_tokens: int,
 ) -> list[Generation]:
-    """Continue every prompt, in order; `batch_tokens` bounds prompts × (prompt + answer) of one batch."""
+    """Continue every prompt, in order; `batch_tokens` bounds prompts × (prompt + answer) of one batch.
+
+    A batch for which memory does not suffice is written in halves, and later ones are as small.
+    """
     for prompt in prompts:
         check_length(len(prompt) + max_tokens, context_length(model))
     end = model.generation_config.eos_token_id
     ends = end if isinstance(end, list) else [tokenizer.eos_token_id if end is None else end]
     ends = [token for token in ends if token is not None]
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (ends or [0])[0]
-    results: dict[int, Generation] = {}
-    for batch in batches([len(prompt) for prompt in prompts], max_tokens, batch_tokens):
+
+    def one(batch: list[int]) -> list[Generation]:
         width = max(len(prompts[i]) for i in batch)
         ids = torch.full((len(batch), width), pad, dtype=torch.long)
         mask = torch.zeros_like(ids)
@@ -68,8 +76,29 @@ def write(
             logits_processor=LogitsProcessorList(noise),
             tokenizer=tokenizer if stop else None,
         )  # fmt: skip
-        for row, i in enumerate(batch):
-            results[i] = _read(out[row, width:].tolist(), tokenizer, ends, stop)
+        written = out[:, width:].tolist()
+        return [_read(prompts[i], row, tokenizer, ends, stop) for i, row in zip(batch, written, strict=True)]
+
+    results: dict[int, Generation] = {}
+    waiting = list(batches([len(prompt) for prompt in prompts], max_tokens, batch_tokens))[::-1]
+    most = len(prompts)
+    while waiting:
+        batch = waiting.pop()
+        if len(batch) > most:
+            waiting += [batch[most:], batch[:most]]
+            continue
+        try:
+            results.update(zip(batch, one(batch), strict=True))
+            continue
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                raise too_little_memory() from error
+        most = len(batch) // 2
+        waiting.append(batch)
+        log.event("out of memory: fewer prompts at once from now on", prompts=most)
+        free_memory()
     return [results[i] for i in range(len(prompts))]
 
 
@@ -85,11 +114,13 @@ def batches(lengths: Sequence[int], max_tokens: int, batch_tokens: int) -> Itera
         yield batch
 
 
-def _read(ids: list[int], tokenizer: Any, ends: Sequence[int], stop: Sequence[str]) -> Generation:
+def _read(prompt: IntArray, ids: list[int], tokenizer: Any, ends: Sequence[int], stop: Sequence[str]) -> Generation:
     """The text of an answer, cut before the token or the string that ended it."""
     ended = next((place for place, token in enumerate(ids) if token in ends), None)
     kept = ids if ended is None else ids[:ended]
-    text = tokenizer.decode(kept, skip_special_tokens=True)
+    before = prompt[-SEEN:].tolist()  # some tokenizers drop the space of a first word
+    begun, whole = (tokenizer.decode(tokens, skip_special_tokens=True) for tokens in (before, before + kept))
+    text = whole[len(begun) :] if whole.startswith(begun) else tokenizer.decode(kept, skip_special_tokens=True)
     cuts = [at for at in (text.find(string) for string in stop) if at >= 0]
     if cuts:
         text = text[: min(cuts)]

@@ -38,14 +38,16 @@ def provenance(context: StageContext) -> dict[str, str]:
     """What made the numbers, without times and hosts, so that the same run gives the same page."""
     config = context.config
     tokens = context.inputs["tokens"].record(0).counts
+    asked = config.language_model("explain")
     facts = {
         "run": config.name,
         "nlsim": __version__,
         "subject": config.subject.model,
         "coder": config.coder.path,
         "text": f"{config.corpus.source.kind}, {tokens['documents']:,} documents, {tokens['tokens']:,} tokens",
-        "explainer": config.explain.method,
-        "language model": config.lm.model,
+        "explainer": config.explain.method + (f", {asked.model}" if config.explain.method == "llm" else ""),
+        "simulator": config.language_model("simulate").model,
+        "scorer": config.language_model("score").model,
         "seed": str(config.seed),
         "reproduce": f"nlsim run {config.name}.yaml (the configuration below)",
     }

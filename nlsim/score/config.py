@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from nlsim.base import Section
+from nlsim.lm.config import LmConfig
 
 
 class ScoreConfig(Section):
@@ -23,4 +24,5 @@ class ScoreConfig(Section):
         0.3, description="Fuzzing marks tokens above this part of their context's maximum.", gt=0, le=1
     )
     embedding_model: str | None = Field(None, description="Folder of a local embedding model, for `embedding`.")
+    lm: LmConfig | None = Field(None, description="Language model of this stage; none: the root's `lm`.")
     shards: int = Field(1, description="Parts the latents are cut into.", ge=1)

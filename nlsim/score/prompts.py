@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nlsim.lm.prompts import PromptTree, common_prefix, from_prompts
+from nlsim.lm.simulator import is_simulator
 from nlsim.lm.templates import Message, Template
 from nlsim.metrics.distribution import choice_distribution
 from nlsim.score.questions import Question, Scorer, marked_text
@@ -60,8 +61,6 @@ class ScoringPrompts(Protocol):
 
 def scoring_prompts(scorer: Scorer, batch: int, lm: LmConfig, engine: Engine) -> ScoringPrompts:
     """The prompts that suit the model."""
-    from nlsim.simulator.assets import is_simulator
-
     if is_simulator(lm):
         return SimulatorScoring(scorer, engine)
     return InstructedScoring(scorer, batch, Template(engine.tokenizer, lm.template, lm.date))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
 from itertools import islice
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from nlsim.pipeline.stage import Estimate, Resources, Stage, StageContext
 
 if TYPE_CHECKING:
     from nlsim.config import Config
     from nlsim.explain.explainer import Explanation
-    from nlsim.score.questions import Question, QuestionMaker
+    from nlsim.lm.engine import Engine
+    from nlsim.score.questions import Question, QuestionMaker, Scorer
     from nlsim.score.results import Answered
 
 BLOCK = 64
@@ -22,33 +24,38 @@ TOKENS_PER_QUESTION = 60
 class Score(Stage):
     """explanations, contexts of the score split → table `scores` and table `examples` (see `results`)."""
 
-    name: ClassVar[str] = "score"
-    version: ClassVar[int] = 2
-    sections: ClassVar[tuple[str, ...]] = ("score", "lm", "seed")
-    inputs: ClassVar[tuple[str, ...]] = ("tokens", "cache", "index", "explain")
+    name = "score"
+    version = 2
+    sections = ("score", "seed")
+    inputs = ("tokens", "cache", "index", "explain")
 
     def shards(self, config: Config) -> int:
         return config.score.shards
 
     def resources(self, config: Config) -> Resources:
-        from nlsim.simulate.cost import engine_resources
+        from nlsim.lm.planning import engine_resources
 
-        return engine_resources(config.lm)
+        return engine_resources(config.language_model("score"))
 
     def estimate(self, config: Config) -> Estimate:
         from nlsim.explain.stage import latents_at_most
-        from nlsim.simulate.cost import parameters
+        from nlsim.lm.planning import parameters
 
         settings = config.score
         per = {"detection": settings.examples + settings.others, "fuzzing": settings.examples, "embedding": 0}
         predictions = latents_at_most(config) * sum(per[scorer] for scorer in settings.scorers)
-        flops = 2.0 * parameters(config.lm) * predictions * TOKENS_PER_QUESTION
+        flops = 2.0 * parameters(config.language_model("score")) * predictions * TOKENS_PER_QUESTION
         return Estimate(predictions=predictions, bytes=predictions * 30, flops=flops)
 
-    def identity(self, config: Config) -> Mapping[str, str]:
-        from nlsim.simulate.cost import lm_identity
+    def settings(self, config: Config) -> dict[str, object]:
+        from nlsim.lm.planning import lm_settings
 
-        return lm_identity(config.lm)
+        return lm_settings(super().settings(config), "score", config.language_model("score"))
+
+    def identity(self, config: Config) -> Mapping[str, str]:
+        from nlsim.lm.planning import lm_identity
+
+        return lm_identity(config.language_model("score"))
 
     def execute(self, context: StageContext) -> None:
         from nlsim.corpus.pieces import Pieces
@@ -56,6 +63,7 @@ class Score(Stage):
         from nlsim.explain.table import read_explanations
         from nlsim.latents.arrays import cuts
         from nlsim.latents.index import LatentIndex
+        from nlsim.lm.engine import load_engine
         from nlsim.score.questions import QuestionMaker
         from nlsim.score.results import example_table, score_table
 
@@ -66,10 +74,16 @@ class Score(Stage):
         mine = [explanation for explanation in explanations[first:last] if explanation.status == "ok"]
         maker = QuestionMaker(settings, index, Pieces(read_pieces(context.inputs["tokens"])), config.seed)
         found: list[Answered] = []
-        for number, scorer in enumerate(settings.scorers):
-            for answered in _answers(context, scorer, mine, maker):
-                found.append(answered)
-                context.progress(len(found), len(mine) * len(settings.scorers), f"latents, scorer {number + 1}")
+        with ExitStack() as engines:
+            engine: Engine | None = None
+            if set(settings.scorers) != {"embedding"}:
+                engine = engines.enter_context(closing(load_engine(config.language_model("score"))))
+            for number, scorer in enumerate(settings.scorers):
+                for answered in _answers(config, scorer, mine, maker, engine):
+                    found.append(answered)
+                    context.progress(len(found), len(mine) * len(settings.scorers), f"latents, scorer {number + 1}")
+            if engine is not None:
+                context.output.engine(**engine.facts())
         found.sort(key=lambda one: (one.latent, one.scorer))
         context.output.table("scores", score_table(found))
         context.output.table("examples", example_table(found))
@@ -78,17 +92,17 @@ class Score(Stage):
 
 
 def _answers(
-    context: StageContext, scorer: str, explanations: list[Explanation], maker: QuestionMaker
+    config: Config, scorer: Scorer, explanations: list[Explanation], maker: QuestionMaker, engine: Engine | None
 ) -> Iterator[Answered]:
     """The questions of one scorer and their answers; latents without contexts in the score split are left out."""
     from nlsim.score.results import Answered
 
     asked = ((explanation, _questions(scorer, explanation.latent, maker)) for explanation in explanations)
     asked = ((explanation, questions) for explanation, questions in asked if questions)
-    if scorer == "embedding":
+    if engine is None or scorer == "embedding":
         from nlsim.score.embedding import EmbeddingScorer
 
-        embedding = EmbeddingScorer(context.config.score.embedding_model)
+        embedding = EmbeddingScorer(config.score.embedding_model)
         for explanation, questions in asked:
             texts = ["".join(question.pieces) for question in questions]
             # a cosine of 0 is the natural threshold of neither scorer: (1 + cosine) / 2 only keeps it in [0, 1]
@@ -96,16 +110,13 @@ def _answers(
                 explanation.latent, scorer, questions, (1 + embedding.similarity(explanation.text, texts)) / 2
             )
         return
-    from nlsim.lm.engine import load_engine
     from nlsim.score.prompts import scoring_prompts
 
-    engine = load_engine(context.config.lm)
-    prompts = scoring_prompts(scorer, context.config.score.batch, context.config.lm, engine)  # type: ignore[arg-type]
+    prompts = scoring_prompts(scorer, config.score.batch, config.language_model("score"), engine)
     while block := list(islice(asked, BLOCK)):
         trees = (prompts.tree(explanation.text, questions) for explanation, questions in block)
         for (explanation, questions), answer in zip(block, engine.choose(trees, prompts.choices), strict=True):
             yield Answered(explanation.latent, scorer, questions, prompts.probability(questions, answer.logprobs_RC))
-    context.output.engine(**engine.facts())
 
 
 def _questions(scorer: str, latent: int, maker: QuestionMaker) -> list[Question]:

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from nlsim.base import Section
+from nlsim.lm.config import LmConfig
 
 
 class SimulateConfig(Section):
@@ -25,4 +26,5 @@ class SimulateConfig(Section):
     )
     shots: int = Field(3, description="Worked examples in chat and base prompts.", ge=0)
     latents_per_tile: int = Field(256, description="Latents of one tile, the unit of work and of storage.", ge=1)
+    lm: LmConfig | None = Field(None, description="Language model of this stage; none: the root's `lm`.")
     shards: int = Field(1, description="Parts the latents are cut into.", ge=1)

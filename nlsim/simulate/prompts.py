@@ -14,6 +14,7 @@ import numpy as np
 
 from nlsim.errors import UsageError
 from nlsim.lm.prompts import Grid, PromptTree, grid
+from nlsim.lm.simulator import is_simulator
 from nlsim.lm.templates import Forced, Message, Template
 from nlsim.simulate.wording import EXAMPLES, WORDINGS, Wording, marked, one_line, question
 
@@ -47,8 +48,6 @@ def simulation_prompts(
     config: SimulateConfig, lm: LmConfig, engine: Engine, texts: Sequence[Text]
 ) -> SimulationPrompts:
     """The prompts that suit the model."""
-    from nlsim.simulator.assets import is_simulator
-
     if is_simulator(lm):
         return SimulatorPrompts(config, engine, texts)
     template = Template(engine.tokenizer, lm.template, lm.date)

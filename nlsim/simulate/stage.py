@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from nlsim.pipeline.stage import Estimate, Resources, Stage, StageContext
 
@@ -27,21 +27,21 @@ class Simulate(Stage):
     `windows` (see `windows.Windows`) and `shuffled` (see `predictions.Predictions`).
     """
 
-    name: ClassVar[str] = "simulate"
-    sections: ClassVar[tuple[str, ...]] = ("simulate", "lm", "seed")
-    inputs: ClassVar[tuple[str, ...]] = ("tokens", "explain")
+    name = "simulate"
+    sections = ("simulate", "seed")
+    inputs = ("tokens", "explain")
 
     def shards(self, config: Config) -> int:
         return config.simulate.shards
 
     def resources(self, config: Config) -> Resources:
-        from nlsim.simulate.cost import engine_resources
+        from nlsim.lm.planning import engine_resources
 
-        return engine_resources(config.lm)
+        return engine_resources(config.language_model("simulate"))
 
     def estimate(self, config: Config) -> Estimate:
         from nlsim.explain.stage import latents_at_most
-        from nlsim.simulate.cost import parameters
+        from nlsim.lm.planning import parameters
 
         settings = config.simulate
         rows = settings.calibration_rows + settings.evaluation_rows
@@ -51,13 +51,20 @@ class Simulate(Stage):
         choices = 10 if settings.prompt == "digit" else 2
         tokens = latents * (PROMPT_TOKENS + rows * shown * SUBTOKENS)
         return Estimate(
-            predictions=predictions, bytes=predictions * 2 * (choices + 1), flops=2.0 * parameters(config.lm) * tokens
+            predictions=predictions,
+            bytes=predictions * 2 * (choices + 1),
+            flops=2.0 * parameters(config.language_model("simulate")) * tokens,
         )
 
-    def identity(self, config: Config) -> Mapping[str, str]:
-        from nlsim.simulate.cost import lm_identity
+    def settings(self, config: Config) -> dict[str, object]:
+        from nlsim.lm.planning import lm_settings
 
-        return lm_identity(config.lm)
+        return lm_settings(super().settings(config), "simulate", config.language_model("simulate"))
+
+    def identity(self, config: Config) -> Mapping[str, str]:
+        from nlsim.lm.planning import lm_identity
+
+        return lm_identity(config.language_model("simulate"))
 
     def execute(self, context: StageContext) -> None:
         import numpy as np
@@ -84,8 +91,9 @@ class Simulate(Stage):
         context.output.table("latents", _status_table(mine))
 
         todo = [explanation for explanation in mine if explanation.status == "ok"]
-        engine = load_engine(config.lm)
-        prompts = simulation_prompts(settings, config.lm, engine, window_texts(context.inputs["tokens"], windows))
+        lm = config.language_model("simulate")
+        engine = load_engine(lm)
+        prompts = simulation_prompts(settings, lm, engine, window_texts(context.inputs["tokens"], windows))
         reads = len(windows.at_R)
         answers = engine.choose(prompts.trees([explanation.text for explanation in todo]), prompts.choices)
         failed = 0

