@@ -57,7 +57,7 @@ class Controller:
         Raises IncompleteError when shards failed for good (after everything that does not need them is done, unless the
         cluster's `on_failure` is `stop`), TransientError when a pod cannot start.
         """
-        self._finish("plan", self._job("plan", planning(self.cluster), ["plan", "--run", self.run.url], 1))
+        self.finish("plan", self.job("plan", planning(self.cluster), ["plan", "--run", self.run.url], 1))
         waiting = list(self.run.pipeline.stages)
         running: dict[str, str] = {}
         complete: set[str] = set()
@@ -74,7 +74,7 @@ class Controller:
                     complete.add(stage.name)
                     continue
                 args = ["stage", stage.name, "--run", self.run.url]
-                running[stage.name] = self._job(
+                running[stage.name] = self.job(
                     stage.name, stage.resources(self.run.config), args, artifact.shards, artifact.fingerprint
                 )
             for name, job in list(running.items()):
@@ -94,7 +94,7 @@ class Controller:
         if failed:
             raise IncompleteError("; ".join(failed.values()), "submit again after putting it right: only the rest runs")
 
-    def _job(self, stage: str, resources: Resources, args: list[str], shards: int, fingerprint: str = "") -> str:
+    def job(self, stage: str, resources: Resources, args: list[str], shards: int, fingerprint: str = "") -> str:
         """Name of the Job of a stage: one that is still running, or a new one."""
         name = f"{dns_name(self.run.config.name, 30)}-{stage}-{digest([self.run.url, fingerprint])[:8]}"
         body = stage_job(self.cluster, resources, args, shards, name, self.run.config.name, stage)
@@ -126,7 +126,7 @@ class Controller:
                 return None
             raise explained(f"read job {name}", error) from error
 
-    def _finish(self, stage: str, job: str) -> None:
+    def finish(self, stage: str, job: str) -> None:
         """Wait for a Job that everything needs."""
         while (progress := self._watch(stage, job)).state != "Complete":
             if progress.state == "Failed":

@@ -111,7 +111,7 @@ def test_a_running_job_is_found_again(make: Callable[..., Any]) -> None:
     """A controller that was interrupted leaves its Jobs running; the next one creates no second pod of any shard."""
     controller, jobs, _ = make()
     words = ("numbers", Resources(), ["stage", "numbers"], 4)
-    first = controller._job(*words)
+    first = controller.job(*words)
     jobs.jobs[first].status.conditions = None
-    assert controller._job(*words) == first
+    assert controller.job(*words) == first
     assert len(jobs.created) == 1

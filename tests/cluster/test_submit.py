@@ -4,8 +4,17 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
-from cluster_bed import Bed, kubectl
+from cluster_bed import ROOT, Bed, kubectl
+
+from argo.api import connect
+from argo.cluster import load_cluster
+from argo.jobs import Controller
+from nlsim.config import load_config
+from nlsim.errors import TransientError
+from nlsim.pipeline.run import Run
+from nlsim.pipeline.stage import Resources
 
 
 def refused(done: subprocess.CompletedProcess[str]) -> str:
@@ -69,6 +78,15 @@ def test_no_node_takes_the_pod(bed: Bed, tmp_path: Path) -> None:
     said = submit(bed.with_settings(tmp_path / "c.yaml", planning_memory_gb=1e6), *words, run="unschedulable")
     assert "no node takes it: 0/" in said
     assert "Insufficient memory" in said
+
+
+def test_a_gpu_that_no_node_has(bed: Bed) -> None:
+    """A Job that asks for more GPUs than any node has."""
+    cluster = load_cluster(bed.settings)
+    run = Run.create(f"s3://{bed.bucket}/gpus", load_config(ROOT / "configs/tiny.yaml").config)
+    controller = Controller(connect(bed.namespace), cluster, run, print, pending_minutes=0.02)
+    with pytest.raises(TransientError, match=r"no node takes it: .*Insufficient nvidia\.com/gpu"):
+        controller.finish("simulate", controller.job("simulate", Resources("cpu", 1, 1, 64), ["doctor"], 1))
 
 
 def test_quota(bed: Bed) -> None:
