@@ -17,4 +17,8 @@ def pipeline_of(config: Config) -> Pipeline:
         from nlsim.experiments.article import article
 
         return article(config)
-    raise UsageError(f"no experiment is called {config.experiment!r}", "there is: article")
+    if config.experiment == "blog":
+        from nlsim.experiments.blog import blog
+
+        return blog(config)
+    raise UsageError(f"no experiment is called {config.experiment!r}", "there are: article, blog")

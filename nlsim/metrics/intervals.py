@@ -159,6 +159,21 @@ class Bootstrap:
             auc_R = wins_R / ((self.counts_RC @ active_C) * (self.counts_RC @ inactive_D))
         return self.estimate(value, auc_R, score_N.size)
 
+    def correlation(self, x: npt.ArrayLike, y: npt.ArrayLike) -> Estimate:
+        """Pearson's correlation, clusters resampled. Pairs with a NaN are left out; NaN when either is constant. Of
+        midranks it is Spearman's."""
+        x_N, y_N = np.asarray(x, dtype=np.float64).ravel(), np.asarray(y, dtype=np.float64).ravel()
+        kept_N = ~(np.isnan(x_N) | np.isnan(y_N))
+        members = int(kept_N.sum())
+        if not members:
+            return Estimate(float("nan"), float("nan"), float("nan"), 0)
+        # centred and scaled first: moments of large numbers lose their digits
+        x_N, y_N = ((v_N - v_N[kept_N].mean()) / (v_N[kept_N].std() or 1.0) for v_N in (x_N, y_N))
+        x_N, y_N = np.where(kept_N, x_N, 0.0), np.where(kept_N, y_N, 0.0)
+        moments = [self._sums(m_N) for m_N in (kept_N * 1.0, x_N, y_N, x_N**2, y_N**2, x_N * y_N)]
+        value = _correlation_of(*(m_C.sum(keepdims=True) for m_C in moments))
+        return self.estimate(float(value[0]), _correlation_of(*(self.counts_RC @ m_C for m_C in moments)), members)
+
     def totals(self, value: npt.ArrayLike) -> FloatArray:
         """Sum of a quantity over the members, in each draw."""
         return self.counts_RC @ self._sums(np.asarray(value, dtype=np.float64).ravel())
@@ -175,6 +190,17 @@ class Bootstrap:
         if value_N.shape != self.index_N.shape:
             raise ValueError(f"{value_N.size} values for {self.index_N.size} members")
         return np.asarray(np.bincount(self.index_N, value_N, minlength=self.clusters), dtype=np.float64)
+
+
+def _correlation_of(
+    n: FloatArray, x: FloatArray, y: FloatArray, xx: FloatArray, yy: FloatArray, xy: FloatArray
+) -> FloatArray:
+    """Pearson's correlation from a count and sums; NaN where either does not vary."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread_x, spread_y = n * xx - x**2, n * yy - y**2
+        varies = (spread_x > 1e-9 * n * xx) & (spread_y > 1e-9 * n * yy)
+        found = (n * xy - x * y) / np.sqrt(np.where(varies, spread_x * spread_y, np.nan))
+    return np.asarray(np.clip(found, -1, 1))
 
 
 def _expanded_tail(clusters: int, level: float) -> float:

@@ -41,13 +41,13 @@ def measure(context: StageContext) -> None:
     stand = Stand(inputs["calibrate"], predictions, read_R, config.calibrate.least_mass, settings.unexplained)
     clip_k = settings.clip_k or coder.meta.k or _mean_active(CodeReader(inputs["cache"], rows))
     losses = LossTable()
-    for start, stop in _batches(first, last, settings.batch_rows, settings.curve_rows):
+    for start, stop in batches(first, last, settings.batch_rows, settings.curve_rows):
         places = np.flatnonzero(np.isin(predictions.windows.window_R[read_R], windows[start:stop]))
         some = slice(int(places[0]), int(places[-1]) + 1)
         at_N, document_N = reads.at_R[read_R[some]], reads.document_R[read_R[some]]
         values_of = _Values(stand, some, rows.ids(at_N), at_N, config.seed)
         conditions = conditions_of(settings, curve=start < settings.curve_rows)
-        batch = _batch(rows, at_N)
+        batch = batch_of(rows, at_N)
         for measured in run_batch(subject, coder, batch, stand.latent_L, conditions, values_of, clip_k):
             at_P = at_N[measured.position_P]
             losses.add(measured, at_P // rows.context, document_N[measured.position_P])
@@ -75,14 +75,14 @@ class _Values:
         return mixed_NL
 
 
-def _batches(first: int, last: int, step: int, curve_rows: int) -> list[tuple[int, int]]:
+def batches(first: int, last: int, step: int, curve_rows: int) -> list[tuple[int, int]]:
     """Windows [first, last) in batches; none crosses `curve_rows`, where the fractions end."""
     middle = min(max(first, curve_rows), last)
     blocks = ((first, middle), (middle, last))
     return [(start, min(start + step, stop)) for low, stop in blocks for start in range(low, stop, step)]
 
 
-def _batch(rows: TokenRows, at_N: Int) -> Batch:
+def batch_of(rows: TokenRows, at_N: Int) -> Batch:
     """The rows of some global positions, cut after the last token that any of them needs."""
     row_N, position_N = at_N // rows.context, at_N % rows.context
     used, index_N = np.unique(row_N, return_inverse=True)

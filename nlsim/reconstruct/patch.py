@@ -14,8 +14,8 @@ from nlsim.reconstruct.conditions import Condition
 
 if TYPE_CHECKING:
     from nlsim.coders.coder import Coder, Codes
-    from nlsim.reconstruct.config import Clip
-    from nlsim.subject.model import Subject
+    from nlsim.reconstruct.config import Clip, Position
+    from nlsim.subject.model import Losses, State, Subject
 
 Int = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
@@ -50,6 +50,68 @@ class Measured(NamedTuple):
     """Whether the likeliest next token is the clean run's."""
 
 
+class CleanRun(NamedTuple):
+    """The clean run of a batch: everything that its patched runs have in common."""
+
+    subject: Subject
+    state: State
+    read_ND: Tensor
+    """What the coder reads at the batch's positions."""
+    codes: Codes
+    """The true code there, in the context that the patched runs see."""
+    row_N: Tensor
+    position_N: Tensor
+    last_N: Tensor
+    """bool: the last position of its row."""
+    clean_ND: Tensor
+    """Final hidden states."""
+    target_N: Tensor
+    """The tokens that follow."""
+
+    def places(self, positions: Position) -> Tensor:
+        """Which of the N positions are patched and judged: `all` of them, or the `last` of each row."""
+        wanted_N = self.last_N if positions == "last" else torch.ones_like(self.last_N)
+        return torch.nonzero(wanted_N).squeeze(1)
+
+    def losses(
+        self, output_ND: Tensor | None, place_P: Tensor, around_BTD: Tensor | None = None, reverse: bool = False
+    ) -> Losses:
+        """Losses of one condition at some of the N positions, where `output_ND` replaces the module's output; nowhere
+        else does it (None: not at all), unless `around_BTD` does so there."""
+        hidden_PD = self.clean_ND[place_P]
+        if output_ND is not None:
+            base_BTD = self.state.captured.output_BTD if around_BTD is None else around_BTD
+            patched_BTD = base_BTD.clone()
+            rows_P, positions_P = self.row_N[place_P], self.position_N[place_P]
+            patched_BTD[rows_P, positions_P] = output_ND[place_P].to(patched_BTD.dtype)
+            hidden_PD = self.subject.finish_hidden(self.state, patched_BTD)[rows_P, positions_P]
+        return self.subject.losses(hidden_PD[None], self.clean_ND[place_P], self.target_N[place_P], reverse)
+
+
+@torch.no_grad()
+def clean_run(subject: Subject, coder: Coder, batch: Batch) -> CleanRun:
+    """Run the subject once up to the hookpoint, encode the true code there, and carry on to the clean losses."""
+    state = subject.start(batch.tokens_BT, batch.lengths_B, coder.meta.hookpoint)
+    row_N, position_N = (torch.from_numpy(x).to(subject.device) for x in (batch.row_N, batch.position_N))
+    read_ND = coder_input(coder, state)[row_N, position_N].float()
+    return CleanRun(
+        subject,
+        state,
+        read_ND,
+        coder.encode(read_ND),
+        row_N,
+        position_N,
+        torch.from_numpy(batch.last_N).to(subject.device),
+        subject.finish_hidden(state)[row_N, position_N],
+        state.tokens_BT[row_N, position_N + 1],
+    )
+
+
+def coder_input(coder: Coder, state: State) -> Tensor:
+    """[B, T, D] what the coder reads: a transcoder the module's input, any other its output."""
+    return state.captured.input_BTD if coder.meta.kind == "transcoder" else state.captured.output_BTD
+
+
 ValuesOf = Callable[[Condition, Float32], Float32]
 """(condition, true activations [N, L]) → activations [N, L] in its place."""
 
@@ -64,43 +126,29 @@ def run_batch(
     values_of: ValuesOf,
     clip_k: int | None,
 ) -> list[Measured]:
-    """Losses of all conditions on some rows.
+    """Losses of all conditions on some rows, which share one clean run.
 
-    The subject runs once up to the hookpoint; the true code is encoded there, in the context that the patched runs see.
     A condition's output replaces the module's at its positions (`all` of the batch's, or the `last` of each row) and
     nowhere else.
     """
-    state = subject.start(batch.tokens_BT, batch.lengths_B, coder.meta.hookpoint)
-    row_N, position_N = (torch.from_numpy(x).to(subject.device) for x in (batch.row_N, batch.position_N))
-    written_ND = state.captured.output_BTD[row_N, position_N].float()
-    read_ND = state.captured.input_BTD[row_N, position_N].float() if coder.meta.kind == "transcoder" else written_ND
-    codes = coder.encode(read_ND)
-    truth_NM = dense(codes, coder.meta.width)
+    run = clean_run(subject, coder, batch)
+    truth_NM = dense(run.codes, coder.meta.width)
     columns = torch.tensor(latents, device=subject.device)
     truth_NL = truth_NM[:, columns].cpu().numpy()
-    target_N = state.tokens_BT[row_N, position_N + 1]
-    clean_BTD = subject.finish_hidden(state)
-    clean_ND = clean_BTD[row_N, position_N]
-    last_N = torch.from_numpy(batch.last_N).to(subject.device)
-
     found = []
     for condition in conditions:
-        judged_P = torch.nonzero(last_N if condition.positions == "last" else torch.ones_like(last_N)).squeeze(1)
+        place_P = run.places(condition.positions)
         if condition.values == "clean":
-            hidden_PD = clean_ND[judged_P]
+            output_ND = None
+        elif condition.values == "coder":
+            output_ND = coder.decode(run.codes, run.read_ND)
         else:
-            if condition.values == "coder":
-                output_ND = coder.decode(codes, read_ND)
-            else:
-                code_NM = truth_NM.clone()
-                code_NM[:, columns] = torch.tensor(values_of(condition, truth_NL), device=subject.device)
-                output_ND = coder.decode_dense(clip(code_NM, condition.clip, clip_k, coder.decoder_MD), read_ND)
-            patched_BTD = state.captured.output_BTD.clone()
-            patched_BTD[row_N[judged_P], position_N[judged_P]] = output_ND[judged_P].to(patched_BTD.dtype)
-            hidden_PD = subject.finish_hidden(state, patched_BTD)[row_N[judged_P], position_N[judged_P]]
-        losses = subject.losses(hidden_PD[None], clean_ND[judged_P], target_N[judged_P])
-        ce_P, kl_P, top1_P = (column[0].cpu().numpy() for column in losses)
-        found.append(Measured(condition, judged_P.cpu().numpy(), ce_P, kl_P, top1_P))
+            code_NM = truth_NM.clone()
+            code_NM[:, columns] = torch.tensor(values_of(condition, truth_NL), device=subject.device)
+            output_ND = coder.decode_dense(clip(code_NM, condition.clip, clip_k, coder.decoder_MD), run.read_ND)
+        losses = run.losses(output_ND, place_P)
+        ce_P, kl_P, top1_P = (column[0].cpu().numpy() for column in losses[:3])
+        found.append(Measured(condition, place_P.cpu().numpy(), ce_P, kl_P, top1_P))
     return found
 
 

@@ -8,6 +8,7 @@ import zipfile
 from typing import TYPE_CHECKING
 
 from nlsim import __version__
+from nlsim.report.blog import gather_blog, tell_blog
 from nlsim.report.browse import browse
 from nlsim.report.gather import gather
 from nlsim.report.page import Story, html, markdown, tables
@@ -23,9 +24,13 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 def make(context: StageContext) -> None:
     """Write the report's objects."""
     config, inputs, output = context.config, context.inputs, context.output
-    metrics = gather(config, inputs)
-    scores, reliability = inputs["score"].tables("scores"), inputs["calibrate"].table(0, "reliability")
-    story = tell(config, metrics, scores, reliability, browse(context), provenance(context))
+    if config.experiment == "blog":
+        metrics = gather_blog(config, inputs)
+        story = tell_blog(config, metrics, inputs, browse(context), provenance(context))
+    else:
+        metrics = gather(config, inputs)
+        scores, reliability = inputs["score"].tables("scores"), inputs["calibrate"].table(0, "reliability")
+        story = tell(config, metrics, scores, reliability, browse(context), provenance(context))
     output.bytes("metrics.json", _json({"schema": 1, "run": config.name, "metrics": metrics.rows}))
     output.bytes("index.html", html(story).encode())
     output.bytes("report.md", markdown(story).encode())

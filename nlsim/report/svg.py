@@ -59,10 +59,12 @@ class Lines:
     references: Sequence[Reference] = field(default_factory=tuple)
     diagonal: bool = False
     """Draw y = x, for reliability diagrams."""
+    verticals: Sequence[Reference] = field(default_factory=tuple)
+    """Vertical lines, at the values of their `y` on the x axis."""
 
     def svg(self) -> str:
         """The figure with its legend, as an `<svg>` element of its own size."""
-        xs = [v for s in self.series for v in s.x]
+        xs = [v for s in self.series for v in s.x] + [vertical.y for vertical in self.verticals]
         ys = [v for s in self.series for group in (s.y, s.low or (), s.high or ()) for v in group]
         ys += [reference.y for reference in self.references]
         horizontal = Projection.fit(self.x, xs, LEFT, WIDTH - RIGHT)
@@ -76,10 +78,11 @@ class Lines:
                 f'x2="{horizontal(high):.1f}" y2="{vertical(high):.1f}"><title>perfect calibration</title></line>'
             )
         marks += [_reference(reference, vertical) for reference in self.references]
+        marks += [_upright(reference, horizontal) for reference in self.verticals]
         marks += [_series(number, series, horizontal, vertical) for number, series in enumerate(self.series)]
         names = [series.name for series in self.series]
         legend, height = _legend(names if len(names) > 1 else [], HEIGHT)
-        return _wrap(self.title, "".join(marks) + legend, height)
+        return wrapped(self.title, "".join(marks) + legend, height)
 
 
 class Dot(NamedTuple):
@@ -138,7 +141,7 @@ class Dots:
         marks.append(
             f'<text class="axis" x="{middle}" y="{bottom + 36}" text-anchor="middle">{escape(self.axis.label)}</text>'
         )
-        return _wrap(self.title, "".join(marks), bottom + 46)
+        return wrapped(self.title, "".join(marks), bottom + 46)
 
 
 @dataclass(frozen=True)
@@ -241,6 +244,15 @@ def _reference(reference: Reference, vertical: Projection) -> str:
     )
 
 
+def _upright(reference: Reference, horizontal: Projection) -> str:
+    x = f"{horizontal(reference.y):.1f}"
+    return (
+        f'<line class="reference" x1="{x}" x2="{x}" y1="{TOP}" y2="{HEIGHT - BOTTOM}">'
+        f"<title>{escape(reference.name)}: {number(reference.y)}</title></line>"
+        f'<text class="note" x="{float(x) + 4:.1f}" y="{TOP + 10}">{escape(reference.name)}</text>'
+    )
+
+
 def _series(place: int, series: Series, horizontal: Projection, vertical: Projection) -> str:
     keep = [i for i, (x, y) in enumerate(zip(series.x, series.y, strict=True)) if math.isfinite(x) and math.isfinite(y)]
     points = [(horizontal(series.x[i]), vertical(series.y[i])) for i in keep]
@@ -304,7 +316,8 @@ def _legend(names: Sequence[str], top: float) -> tuple[str, float]:
     return "".join(parts), y + 16 if names else top
 
 
-def _wrap(title: str, marks: str, height: float) -> str:
+def wrapped(title: str, marks: str, height: float) -> str:
+    """Marks as one `<svg>` element."""
     return (
         f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title, quote=True)}" '
         f'xmlns="http://www.w3.org/2000/svg">{marks}</svg>'

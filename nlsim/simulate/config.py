@@ -25,6 +25,17 @@ class SimulateConfig(Section):
         None, description="Tokens of text shown, ending at the last predicted position; none: the whole row.", ge=2
     )
     shots: int = Field(3, description="Worked examples in chat and base prompts.", ge=0)
+    show_score: Literal["detection", "fuzzing"] | None = Field(
+        None,
+        description="Tell the model how well each explanation scored; not for nlsim's own simulator, which was not "
+        "trained with scores.",
+    )
+    pool: int | None = Field(
+        None,
+        description="Ask, at each read, about the latents that are active there and so many others drawn at random, "
+        "each of which stands for its share of the rest; none: about all latents. For the experiment `blog`.",
+        ge=0,
+    )
     latents_per_tile: int = Field(256, description="Latents of one tile, the unit of work and of storage.", ge=1)
     lm: LmConfig | None = Field(None, description="Language model of this stage; none: the root's `lm`.")
     shards: int = Field(1, description="Parts the latents are cut into.", ge=1)

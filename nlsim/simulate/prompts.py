@@ -16,7 +16,7 @@ from nlsim.errors import UsageError
 from nlsim.lm.prompts import Grid, PromptTree, grid
 from nlsim.lm.simulator import is_simulator
 from nlsim.lm.templates import Forced, Message, Template
-from nlsim.simulate.wording import EXAMPLES, WORDINGS, Wording, marked, one_line, question
+from nlsim.simulate.wording import EXAMPLES, SCORED, WORDINGS, Wording, marked, one_line, question
 
 if TYPE_CHECKING:
     from nlsim.lm.config import LmConfig
@@ -63,6 +63,8 @@ class SimulatorPrompts:
     def __init__(self, config: SimulateConfig, engine: Engine, texts: Sequence[Text]) -> None:
         from nlsim.simulator.text import SimulatorText, Task
 
+        if config.show_score is not None:
+            raise UsageError("nlsim's simulator was not trained with scores", "leave simulate.show_score out")
         if config.prompt != "digit":
             raise UsageError("nlsim's simulator answers with digits", "set simulate.prompt to digit")
         self._text, self._task = SimulatorText.of(engine.tokenizer), Task.SIMULATE
@@ -86,37 +88,40 @@ class LastPrompts:
         self._template, self._config, self._wording = template, config, wording
         self._forced: Forced = template.force(wording.opening, wording.answers)
         self.choices = self._forced.tokens
-        self._texts = [marked(text.pieces, text.reads[-1]) for text in texts]
+        self._texts = written(template, [marked(text.pieces, text.reads[-1]) for text in texts])
 
     def trees(self, explanations: Sequence[str]) -> Iterator[PromptTree]:
         """See `SimulationPrompts`."""
+        scored = self._config.show_score is not None
         shots = [
             turn
             for example in EXAMPLES[: self._config.shots]
             for turn in (
-                Message("user", question(example.explanation, marked(example.pieces, example.target))),
+                Message("user", question(example.shown(scored), marked(example.pieces, example.target))),
                 Message("assistant", self._wording.opening + self._wording.answer(example.strengths[example.target])),
             )
         ]
-        made = self._grid([Message("system", self._wording.last), *shots], explanations)
+        system = self._wording.last + (SCORED if scored else "")
+        made = self._grid([Message("system", system), *shots], explanations)
         return made.trees()
 
     def _grid(self, before: list[Message], explanations: Sequence[str]) -> Grid:
-        def written(explanation: str, text: str) -> list[str]:
-            whole = self._template.text([*before, Message("user", question(explanation, text))], self._forced.opening)
-            return whole.split(SENTINEL)
+        if not explanations:
+            return Grid((), ())
 
-        prefixes = [written(explanation, SENTINEL)[0] for explanation in explanations]
-        last = written("", SENTINEL)[1]
-        return grid(self._template.encode, prefixes, [text + last for text in self._defused])
+        def around(explanation: str) -> list[str]:
+            turns = [*before, Message("user", question(explanation, SENTINEL))]
+            return self._template.text(turns, self._forced.opening).split(SENTINEL)
 
-    @property
-    def _defused(self) -> list[str]:
-        """Texts as the template writes them inside a message (special tokens broken up)."""
-        return [
-            self._template.text([Message("user", SENTINEL + text + SENTINEL)]).split(SENTINEL)[1]
-            for text in self._texts
-        ]
+        prefixes = [around(explanation)[0] for explanation in explanations]
+        last = around("")[1]
+        return grid(self._template.encode, prefixes, [text + last for text in self._texts])
+
+
+def written(template: Template, texts: Sequence[str]) -> list[str]:
+    """Texts as the template writes them inside a message: special tokens are broken up, so that none ends a turn."""
+    whole = template.text([Message("user", SENTINEL + SENTINEL.join(texts) + SENTINEL)])
+    return whole.split(SENTINEL)[1:-1]
 
 
 class AllPrompts:
@@ -131,16 +136,14 @@ class AllPrompts:
         self.choices = template.force("x\t", wording.answers).tokens
         self._leaves = tuple(self._leaf(text) for text in texts)
 
-    def _line(self, piece: str) -> list[int]:
-        return self._template.tokenizer.encode(f"{one_line(piece)}\t", add_special_tokens=False)
-
     def _leaf(self, text: Text) -> PromptTree:
-        filler = self._template.tokenizer.encode("?\n", add_special_tokens=False)
+        encode = self._template.tokenizer.encode
+        filler = encode("?\n", add_special_tokens=False)
         wanted = set(text.reads)
         tokens: list[int] = []
         reads = []
-        for i, piece in enumerate(text.pieces):
-            tokens += self._line(piece)
+        for i, line in enumerate(written(self._template, [f"{one_line(piece)}\t" for piece in text.pieces])):
+            tokens += encode(line, add_special_tokens=False)
             if i in wanted:
                 reads.append(len(tokens) - 1)
             tokens += filler
@@ -149,14 +152,16 @@ class AllPrompts:
 
     def trees(self, explanations: Sequence[str]) -> Iterator[PromptTree]:
         """See `SimulationPrompts`."""
+        scored = self._config.show_score is not None
+        system = self._wording.all + (SCORED if scored else "")
         shots = []
         for example in EXAMPLES[: self._config.shots]:
             lines = "".join(
                 f"{one_line(piece)}\t{self._wording.answer(strength)}\n"
                 for piece, strength in zip(example.pieces, example.strengths, strict=True)
             )
-            shots += [Message("user", question(example.explanation)), Message("assistant", lines.rstrip("\n"))]
+            shots += [Message("user", question(example.shown(scored))), Message("assistant", lines.rstrip("\n"))]
         nothing = np.empty(0, np.int64)
         for explanation in explanations:
-            turns = [Message("system", self._wording.all), *shots, Message("user", question(explanation))]
+            turns = [Message("system", system), *shots, Message("user", question(explanation))]
             yield PromptTree(self._template.encode(self._template.text(turns)), nothing, self._leaves)

@@ -29,7 +29,10 @@ class Simulate(Stage):
 
     name = "simulate"
     sections = ("simulate", "seed")
-    inputs = ("tokens", "explain")
+
+    def __init__(self, scored: bool = False) -> None:
+        """`scored`: prompts show scores, so they are an input."""
+        self.inputs = ("tokens", "explain", *(("score",) if scored else ()))
 
     def shards(self, config: Config) -> int:
         return config.simulate.shards
@@ -75,7 +78,7 @@ class Simulate(Stage):
         from nlsim.lm.engine import load_engine
         from nlsim.simulate.predictions import derangement
         from nlsim.simulate.prompts import simulation_prompts
-        from nlsim.simulate.texts import window_texts
+        from nlsim.simulate.texts import shown_texts, window_texts
         from nlsim.simulate.windows import choose_windows
 
         config, settings = context.config, context.config.simulate
@@ -88,14 +91,14 @@ class Simulate(Stage):
             context.output.arrays("windows", windows._asdict())
             wrong = [explained[i].latent for i in derangement(len(explained), config.seed)]
             context.output.arrays("shuffled", {"latent": np.array(wrong, np.int64)})
-        context.output.table("latents", _status_table(mine))
+        context.output.table("latents", status_table(mine))
 
         todo = [explanation for explanation in mine if explanation.status == "ok"]
         lm = config.language_model("simulate")
         engine = load_engine(lm)
         prompts = simulation_prompts(settings, lm, engine, window_texts(context.inputs["tokens"], windows))
         reads = len(windows.at_R)
-        answers = engine.choose(prompts.trees([explanation.text for explanation in todo]), prompts.choices)
+        answers = engine.choose(prompts.trees(shown_texts(todo, settings, context.inputs)), prompts.choices)
         failed = 0
         for tile, start in enumerate(range(0, len(todo), settings.latents_per_tile)):
             latents = [explanation.latent for explanation in todo[start : start + settings.latents_per_tile]]
@@ -116,7 +119,7 @@ class Simulate(Stage):
         context.output.engine(**engine.facts())
 
 
-def _status_table(explanations: Iterable[Explanation]) -> pyarrow.Table:
+def status_table(explanations: Iterable[Explanation]) -> pyarrow.Table:
     import pyarrow as pa
 
     rows = list(explanations)

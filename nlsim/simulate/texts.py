@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING
 from nlsim.corpus.pieces import Pieces
 from nlsim.explain.explainer import read_pieces
 from nlsim.simulate.prompts import Text
+from nlsim.simulate.wording import with_score
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from nlsim.explain.explainer import Explanation
+    from nlsim.simulate.config import SimulateConfig
     from nlsim.simulate.windows import Windows
     from nlsim.store.artifact import Artifact
 
@@ -22,3 +27,15 @@ def window_texts(tokens: Artifact, windows: Windows) -> list[Text]:
         strings = pieces.strings(tokens_RT[row, start : start + length])
         found.append(Text(strings, [int(offset) for offset in windows.offsets(i)]))
     return found
+
+
+def shown_texts(
+    explanations: Iterable[Explanation], settings: SimulateConfig, inputs: Mapping[str, Artifact]
+) -> list[str]:
+    """Explanations as prompts state them: with their score where it is shown."""
+    if settings.show_score is None:
+        return [explanation.text for explanation in explanations]
+    table = inputs["score"].tables("scores")
+    columns = (table.column(name).to_pylist() for name in ("latent", "scorer", "balanced_accuracy"))
+    score = {latent: value for latent, scorer, value in zip(*columns, strict=True) if scorer == settings.show_score}
+    return [with_score(explanation.text, score.get(explanation.latent)) for explanation in explanations]

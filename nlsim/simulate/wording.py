@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,12 @@ class WorkedExample(NamedTuple):
     """0 to 9 for each piece."""
     target: int
     """The marked piece where one is marked."""
+    score: float
+    """What it would have scored, where scores are shown."""
+
+    def shown(self, scored: bool) -> str:
+        """The explanation as a prompt shows it."""
+        return with_score(self.explanation, self.score) if scored else self.explanation
 
 
 EXAMPLES = (
@@ -27,24 +34,28 @@ EXAMPLES = (
         ("The", " plank", " is", " 3", " metres", " long", ",", " not", " a", " metre"),
         (0, 0, 0, 1, 9, 1, 0, 0, 0, 3),
         4,
+        0.91,
     ),
     WorkedExample(
         "words that announce a reason, such as because or since",
         ("She", " left", " early", " since", " the", " train", " was", " late", "."),
         (0, 0, 0, 8, 1, 0, 0, 0, 0),
         7,
+        0.78,
     ),
     WorkedExample(
         "the closing bracket of a function call",
         ("x", " =", " sorted", "(", "names", ")", "\n", "print", "(", "x"),
         (0, 0, 0, 1, 1, 9, 0, 0, 0, 0),
         9,
+        0.97,
     ),
     WorkedExample(
         "names of months in dates",
         ("Born", " on", " 4", " May", " 1931", ",", " he", " may", " have", " known"),
         (0, 0, 2, 9, 1, 0, 0, 0, 0, 0),
         3,
+        0.66,
     ),
 )
 
@@ -91,6 +102,18 @@ WORDINGS = {
         answer=lambda strength: str(int(strength > 0)),
     ),
 }
+
+
+SCORED = (
+    " Each description comes with its score between 0.5 (no better than chance) and 1 (it always told active from "
+    "silent texts): the higher the score, the surer you may be, either way."
+)
+
+
+def with_score(explanation: str, score: float | None) -> str:
+    """The explanation with its score on a line of its own."""
+    known = score is not None and math.isfinite(score)
+    return f"{explanation}\nScore of the description: {f'{score:.2f}' if known else 'unknown'}"
 
 
 def question(explanation: str, text: str | None = None) -> str:

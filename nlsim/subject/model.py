@@ -63,6 +63,8 @@ class Losses(NamedTuple):
     """KL(clean ‖ patched) of the next-token distributions."""
     top1_CP: Tensor
     """bool: the likeliest token is the clean run's."""
+    reverse_kl_CP: Tensor | None = None
+    """KL(patched ‖ clean), where it was asked for."""
 
 
 class Subject:
@@ -186,10 +188,11 @@ class Subject:
         return logits.float().reshape(*hidden.shape[:-1], logits.shape[-1])
 
     @torch.no_grad()
-    def losses(self, hidden_CPD: Tensor, clean_PD: Tensor, target_P: Tensor) -> Losses:
+    def losses(self, hidden_CPD: Tensor, clean_PD: Tensor, target_P: Tensor, reverse: bool = False) -> Losses:
         """Losses of C conditions at P positions, against the targets and the clean run, in bounded memory.
 
-        hidden_CPD, clean_PD: results of `finish_hidden` at the chosen positions; target_P: the tokens that follow them.
+        hidden_CPD, clean_PD: results of `finish_hidden` at the chosen positions; target_P: the tokens that follow them;
+        reverse: also the divergence in the other direction.
         """
         step = max(1, _LOGITS // self.model.get_output_embeddings().weight.shape[0])
         parts = []
@@ -203,11 +206,12 @@ class Subject:
                 patched_PV = self.logits(hidden_PD).log_softmax(-1)
                 ce_P = -patched_PV.gather(1, target_P1).squeeze(1)
                 top1_P = patched_PV.argmax(-1) == top_P
+                back = [(patched_PV.exp() * (patched_PV - clean_PV)).sum(-1)] if reverse else []
                 kl_P = torch.sub(clean_PV, patched_PV, out=patched_PV).mul_(weight_PV).sum(-1)
-                columns.append((ce_P, kl_P, top1_P))
+                columns.append((ce_P, kl_P, top1_P, *back))
             parts.append([torch.stack(column) for column in zip(*columns, strict=True)])
-        ce, kl, top1 = (torch.cat(pieces, 1) for pieces in zip(*parts, strict=True))
-        return Losses(ce, kl.clamp_min_(0), top1)
+        ce, kl, top1, *other = (torch.cat(pieces, 1) for pieces in zip(*parts, strict=True))
+        return Losses(ce, kl.clamp_min_(0), top1, *(column.clamp_min_(0) for column in other))
 
     def _finish(self, state: State, output_NTD: Tensor) -> Tensor:
         """Conditions × rows as one batch. The model's own loop runs over all blocks, so that what depends on a block's

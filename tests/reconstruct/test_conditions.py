@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nlsim.coders.coder import Codes
 from nlsim.reconstruct.conditions import Condition, conditions_of, permuted, replaced, with_policy
 from nlsim.reconstruct.config import ReconstructConfig
-from nlsim.reconstruct.measure import _batches
+from nlsim.reconstruct.measure import batches
 from nlsim.reconstruct.patch import Batch, clip, dense
 
 SCORE = np.array([0.6, np.nan, 0.9, 0.7, 0.9])
@@ -92,11 +92,11 @@ def test_configuration_refuses_what_cannot_be_compared() -> None:
         ReconstructConfig(values=("posterior",))
 
 
-def test_batches_do_not_cross_the_end_of_the_curves() -> None:
-    assert _batches(0, 10, 4, 6) == [(0, 4), (4, 6), (6, 10)]
-    assert _batches(8, 12, 3, 6) == [(8, 11), (11, 12)]
-    assert _batches(0, 3, 8, 16) == [(0, 3)]
-    assert _batches(5, 5, 8, 16) == []
+def testbatches_do_not_cross_the_end_of_the_curves() -> None:
+    assert batches(0, 10, 4, 6) == [(0, 4), (4, 6), (6, 10)]
+    assert batches(8, 12, 3, 6) == [(8, 11), (11, 12)]
+    assert batches(0, 3, 8, 16) == [(0, 3)]
+    assert batches(5, 5, 8, 16) == []
 
 
 def test_the_last_position_of_each_row() -> None:

@@ -14,7 +14,7 @@ from nlsim.latents.rows import TokenRows
 from nlsim.metrics.rows import Row
 from nlsim.reconstruct.conditions import Condition
 from nlsim.reconstruct.losses import loss_metrics
-from nlsim.reconstruct.measure import _batch
+from nlsim.reconstruct.measure import batch_of
 from nlsim.reconstruct.patch import run_batch
 from nlsim.reconstruct.stage import Reconstruct
 
@@ -162,7 +162,7 @@ def test_patching_the_truth_is_the_coder_and_the_clean_prefix_runs_once(
     first, _ = rows.block(Split.EVALUATE)
     at_N = rows.positions(np.arange(first, first + 5), first=1)
     at_N = at_N[at_N % rows.context < rows.length_R[at_N // rows.context] - 1]  # a position has a token after it
-    batch = _batch(rows, at_N)
+    batch = batch_of(rows, at_N)
     stored = run.index.codes_of_rows(np.arange(first, first + 5))
     truth_NL = stored.select(np.isin(stored.token_N, at_N)).dense(np.arange(WIDTH), WIDTH)
     conditions = [Condition("coder"), Condition("posterior"), Condition("posterior", clip="value")]
