@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, StringConstraints, ValidationError
 from nlsim.base import Section, fingerprint_view
 from nlsim.calibrate.config import CalibrateConfig
 from nlsim.coders.config import CoderConfig
+from nlsim.continuations.config import ContinuationsConfig
 from nlsim.corpus.config import CorpusConfig
 from nlsim.errors import DataError, UsageError
 from nlsim.explain.config import ExplainConfig
@@ -63,6 +64,9 @@ class Config(Section):
     simulate: SimulateConfig = Field(default_factory=SimulateConfig, description="How activations are predicted.")
     calibrate: CalibrateConfig = Field(default_factory=CalibrateConfig, description="From predictions to values.")
     reconstruct: ReconstructConfig = Field(default_factory=ReconstructConfig, description="Patched losses.")
+    continuations: ContinuationsConfig = Field(
+        default_factory=ContinuationsConfig, description="Continuations of prompts, for the interactive page."
+    )
     report: ReportConfig = Field(default_factory=ReportConfig, description="The report.")
     kind: KindName = Field("base", description="What the run's own explanations are called beside those of `kinds`.")
     kinds: dict[KindName, Kind] = Field(

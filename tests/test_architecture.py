@@ -13,6 +13,7 @@ LAYERS = (
     ("cli",),
     ("experiments",),
     ("report",),
+    ("continuations",),
     ("reconstruct",),
     ("calibrate",),
     ("score", "simulate", "simulator"),

@@ -13,13 +13,23 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--run", "url", metavar="URL", required=True, envvar="NLSIM_RUN", help="Folder or s3:// URL of the run.")
 @click.option("--format", "form", type=click.Choice(["text", "md", "html"]), default="text", show_default=True)
-def report(url: str, form: str) -> None:
+@click.option(
+    "--page",
+    type=click.Choice(["report", "interactive"]),
+    default="report",
+    show_default=True,
+    help="`interactive`: continuations of prompts, token by token; computes what it still needs.",
+)
+def report(url: str, form: str, page: str) -> None:
     """Make the report of a run whose stages are complete, and print it as text or Markdown, or where the page is."""
     from nlsim.pipeline.execute import execute_shard, stoppable
     from nlsim.pipeline.run import Run
     from nlsim.progress import LineReporter
 
     run = Run.open(url)
+    if page == "interactive":
+        make_interactive(run)
+        return
     with stoppable():
         execute_shard(run, "report", 0, LineReporter())
     if form == "md":
@@ -28,6 +38,24 @@ def report(url: str, form: str) -> None:
         click.echo(f"{run.url.rstrip('/')}/report/index.html")
     else:
         print_findings(run)
+
+
+def make_interactive(run: Run) -> None:
+    """Carry out what is missing for the interactive page, and print where it is. Raises UsageError for a run without
+    prompts."""
+    from nlsim.errors import UsageError
+    from nlsim.pipeline.runner import carry_out, sole_runner
+    from nlsim.progress import LineReporter
+
+    if not run.config.continuations.prompts_at_most:
+        raise UsageError(
+            "this run continues no prompts",
+            f"nlsim run {run.config.name}.yaml --run {run.url} --set continuations.documents=5 --update",
+        )
+    with sole_runner(run.files, False):
+        for _ in carry_out(run, LineReporter(), "interactive"):
+            pass
+    click.echo(f"{run.url.rstrip('/')}/report/interactive.html")
 
 
 def print_findings(run: Run) -> None:

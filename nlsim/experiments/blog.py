@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from nlsim.blog.stage import Help, Identify, Limits
 from nlsim.calibrate.stage import Calibrate
 from nlsim.corpus.stage import Tokens
+from nlsim.experiments.interactive import interactive
 from nlsim.explain.stage import Explain
 from nlsim.latents.cache_stage import Cache
 from nlsim.latents.index_stage import Index
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def blog(config: Config) -> Pipeline:
     """tokens → cache → index → explain → score → simulate → identify, the last four for every kind; limits; help;
-    report.
+    report; continuations last, if there are any.
 
     Where every latent is asked about there is `calibrate` too; where `simulate` asks only whether a latent is active,
     `values` asks how strong the active ones are.
@@ -33,7 +34,8 @@ def blog(config: Config) -> Pipeline:
     names = {stage.name: stage.name for stage in stages}
     simulate = dict.fromkeys(of_kind(names, kind)["simulate"] for kind in (config.kind, *config.kinds))
     stages.append(Help(tuple(simulate)))
-    return Pipeline("blog", (*stages, Report(tuple(stage.name for stage in stages))))
+    report = Report(tuple(stage.name for stage in stages))
+    return Pipeline("blog", (*stages, report, *interactive(config, stages)))
 
 
 def _of_one_kind(config: Config) -> list[Stage]:

@@ -23,6 +23,7 @@ from nlsim.simulate.predictions import Predictions
 if TYPE_CHECKING:
     from nlsim.config import Config
     from nlsim.pipeline.stage import StageContext
+    from nlsim.store.artifact import Artifact
 
 SHADES = 99
 """Activations are shown in so many steps of the latent's robust maximum."""
@@ -41,9 +42,10 @@ def browse(context: StageContext) -> Browser:
     sampler = ContextSampler(index, CONTEXT, config.seed)
     explained = read_explanations(inputs["explain"])
     kept = sorted(explained, key=lambda one: one.status != "ok")[: settings.browser_latents]
-    scores = _scores(context)
-    judged = {row["latent"]: row for row in inputs["calibrate"].table(0, "latents").to_pylist()}
-    windows = Simulated(config, context, index, pieces)
+    scores = score_records(inputs["score"])
+    calibrated = config.simulate.pool is None  # else only a sample was asked about, and nothing is drawn of it
+    judged = {row["latent"]: row for row in inputs["calibrate"].table(0, "latents").to_pylist()} if calibrated else {}
+    windows = Simulated(config, context, index, pieces) if calibrated else None
     density_M = index.table.density()
     latents, details = [], {}
     for done, explanation in enumerate(sorted(kept)):
@@ -69,11 +71,11 @@ def browse(context: StageContext) -> Browser:
             "mean": rounded(facts.get("active_mean")),
             "max": rounded(scale),
             "scores": mine,
-            "reads": windows.reads,
-            "windows_n": windows.count,
+            "reads": windows.reads if windows is not None else 0,
+            "windows_n": windows.count if windows is not None else 0,
             "top": contexts(top, pieces, scale),
             "quantiles": contexts(spread, pieces, scale),
-            "windows": windows.of(latent, scale, settings.windows),
+            "windows": windows.of(latent, scale, settings.windows) if windows is not None else [],
         }
         context.progress(done + 1, len(kept), "latents")
     return Browser(latents, details)
@@ -141,9 +143,10 @@ def rounded(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(f"{value:.4g}")
 
 
-def _scores(context: StageContext) -> dict[int, list[dict[str, Any]]]:
+def score_records(score: Artifact) -> dict[int, list[dict[str, Any]]]:
+    """The scores of each latent: name of the scorer, value with interval, n, failed answers."""
     found: dict[int, list[dict[str, Any]]] = {}
-    for row in context.inputs["score"].tables("scores").to_pylist():
+    for row in score.tables("scores").to_pylist():
         found.setdefault(row["latent"], []).append(
             {
                 "name": row["scorer"],

@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from nlsim.report.embed import chunk, script_json
+from nlsim.report.heat import Heat
 from nlsim.report.svg import Dots, Lines
 from nlsim.report.tables import Table
 
@@ -22,7 +23,7 @@ LATENTS_PER_CHUNK = 32
 class Figure(NamedTuple):
     """A drawing with its caption and the numbers it shows."""
 
-    drawing: Lines | Dots
+    drawing: Lines | Dots | Heat
     caption: str
     """What is shown, what the intervals are, and n."""
     table: Table | None = None
@@ -68,7 +69,8 @@ class Story:
 def html(story: Story) -> str:
     """The whole page. Equal stories give equal bytes."""
     static = files("nlsim.report") / "static"
-    css, script = ((static / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    css = (static / "report.css").read_text(encoding="utf-8")
+    script = "".join((static / name).read_text(encoding="utf-8") for name in ("core.js", "report.js"))
     anchors = [("finding", "Finding"), *((part.anchor, part.title) for part in story.parts)]
     anchors += [("browse", "Latents"), ("provenance", "Provenance")]
     navigation = "".join(f'<li><a href="#{anchor}">{escape(title)}</a></li>' for anchor, title in anchors)

@@ -1,53 +1,13 @@
 // The latent browser and the theme button. Everything else on the page works without a script.
 "use strict";
 (() => {
-  const $ = (id) => document.getElementById(id);
-  const element = (name, attributes = {}, ...children) => {
-    const made = document.createElement(name);
-    for (const [key, value] of Object.entries(attributes)) {
-      if (key === "style") for (const [property, v] of Object.entries(value)) made.style.setProperty(property, v);
-      else made.setAttribute(key, value);
-    }
-    made.append(...children);
-    return made;
-  };
-  const attempt = (action) => { try { return action(); } catch { return undefined; } };
-
-  // Theme: follows the system until the reader chooses; the choice is kept where the browser allows it.
+  const { $, element, attempt, theme, unpack, number, percent, visible, shade, context } = nlsim;
   const root = document.documentElement;
-  const themes = ["auto", "light", "dark"];
-  const showTheme = (theme) => {
-    if (theme === "auto") delete root.dataset.theme; else root.dataset.theme = theme;
-    $("theme").textContent = `Theme: ${theme}`;
-    attempt(() => localStorage.setItem("nlsim-theme", theme));
-  };
-  let theme = attempt(() => localStorage.getItem("nlsim-theme"));
-  if (!themes.includes(theme)) theme = "auto";
-  showTheme(theme);
-  $("theme").addEventListener("click", () => showTheme(theme = themes[(themes.indexOf(theme) + 1) % 3]));
-  $("theme").hidden = false;
+  theme($("theme"));
 
   const manifest = JSON.parse($("manifest").textContent);
   if (!manifest.latents.length) { root.dataset.ready = "1"; return; }
   const list = $("latents"), detail = $("detail"), search = $("search"), order = $("order"), told = $("told");
-
-  // Chunks of latents are compressed; the last few that were opened stay decoded.
-  const decoded = new Map();
-  const chunk = (number) => {
-    if (!decoded.has(number)) {
-      const bytes = Uint8Array.from(atob($(`chunk-${number}`).textContent), (c) => c.charCodeAt(0));
-      const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-      decoded.set(number, new Response(stream).json());
-      if (decoded.size > 8) decoded.delete(decoded.keys().next().value);
-    }
-    return decoded.get(number);
-  };
-
-  const number = (value, digits = 2) => value === null || value === undefined ? "n/a" : value.toFixed(digits);
-  const percent = (value) => value === null || value === undefined ? "n/a" : `${(100 * value).toPrecision(2)} %`;
-  const visible = (text) => text.replace(/\n/g, "⏎\n").replace(/\t/g, "⇥\t")
-    .replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g,
-      (c) => `U+${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
 
   // One button per latent; `content-visibility` keeps ten thousand of them cheap and leaves find-in-page working.
   const items = manifest.latents.map((latent) => {
@@ -75,17 +35,6 @@
     for (const entry of items) entry.button.tabIndex = entry === reachable ? 0 : -1;
   };
 
-  const shade = (value) => `${Math.round(6 + 40 * Math.log10(1 + 9 * value / 99))}%`;
-  const context = (entry) => {
-    const row = element("div", { class: "context" }, element("span", { class: "strength" }, number(Math.max(0, ...entry.values) / 99 * entry.max)));
-    entry.tokens.forEach((text, i) => {
-      const value = entry.values[i];
-      row.append(value > 0
-        ? element("span", { class: "token active", title: `activation ${number(value / 99 * entry.max)}`, style: { "--p": shade(value) } }, visible(text))
-        : element("span", { class: "token" }, visible(text)));
-    });
-    return row;
-  };
   const compared = (entry) => {
     const row = element("div", { class: "context two" });
     entry.tokens.forEach((text, i) => {
@@ -101,7 +50,7 @@
 
   const show = async (entry) => {
     const latent = entry.latent;
-    const data = (await chunk(latent.chunk))[latent.id];
+    const data = (await unpack(`chunk-${latent.chunk}`))[latent.id];
     if (current !== entry) return;
     const rows = [["active at", `${percent(latent.density)} of tokens`], ["mean when active", number(data.mean)], ["robust maximum", number(data.max)]];
     for (const score of data.scores) rows.push([score.name, `balanced accuracy ${number(score.value)} (${number(score.low)} to ${number(score.high)}), n = ${score.n}${score.failed ? `, ${score.failed} failed` : ""}`]);

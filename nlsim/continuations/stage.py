@@ -1,0 +1,83 @@
+"""Stage `continue`: what the subject goes on to write under every condition. A shard is a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from nlsim.pipeline.stage import Estimate, Resources, Stage, StageContext
+from nlsim.simulate.stage import Simulate
+
+if TYPE_CHECKING:
+    from nlsim.config import Config
+
+ROUNDS = 4
+"""Passes over the predictions of a kind, where a plan has to guess how often texts differ."""
+
+
+class Continue(Stage):
+    """prompts + subject + coder + explanations and maps of all kinds → texts, token by token (see `results`).
+
+    Every condition reads what the subject writes as it is (teacher-forced), and writes a text of its own. Latents are
+    predicted here, at tokens that no other stage has seen. Memory: the models, and per text 40 bytes per token and
+    latent of the coder.
+    """
+
+    name = "continue"
+    sections = ("continuations", "subject", "coder", "reconstruct.unexplained", "calibrate.least_mass", "seed", "kind")
+
+    def __init__(self, stages: Iterable[str]) -> None:
+        """`stages`: names of those before it in the pipeline, of all kinds."""
+        wanted = ("explain", "score", "calibrate")
+        self.inputs = ("tokens", *(name for name in stages if name.partition("-")[0] in wanted))
+
+    def shards(self, config: Config) -> int:
+        return max(1, config.continuations.prompts_at_most)
+
+    def resources(self, config: Config) -> Resources:
+        from nlsim.lm.planning import engine_resources
+
+        kinds = (config.kind, *config.kinds)
+        needs = [engine_resources(config.of_kind(kind).language_model("simulate")) for kind in kinds]
+        gpus = max(int(config.subject.device.startswith("cuda")), *(need.gpus for need in needs))
+        image = "vllm" if any(need.image == "vllm" for need in needs) else "model"
+        return Resources(image, 2.0, 4.0 + max(need.memory_gb for need in needs), gpus)
+
+    def estimate(self, config: Config) -> Estimate:
+        from nlsim.explain.stage import latents_at_most
+        from nlsim.lm.planning import parameters
+
+        settings = config.continuations
+        text = settings.prompt_tokens + settings.tokens
+        conditions = 2 + len(settings.orders) * len(settings.fractions) + 2 * (1 + len(config.kinds))
+        rounds = ROUNDS if settings.free_running else 1
+        tokens = settings.prompts_at_most * text * rounds
+        asked = {kind: tokens * latents_at_most(config.of_kind(kind)) for kind in (config.kind, *config.kinds)}
+        cost = {kind: parameters(config.of_kind(kind).language_model("simulate")) for kind in asked}
+        return Estimate(
+            tokens=tokens * conditions,
+            predictions=sum(asked.values()),
+            bytes=settings.prompts_at_most * text * conditions * 200,
+            flops=sum(2.0 * cost[kind] * asked[kind] for kind in asked),
+        )
+
+    def settings(self, config: Config) -> dict[str, object]:
+        asked = {
+            f"simulate of {kind}": Simulate().settings(config.of_kind(kind)) for kind in (config.kind, *config.kinds)
+        }
+        return {**super().settings(config), **asked}
+
+    def identity(self, config: Config) -> Mapping[str, str]:
+        from nlsim.coders.load import coder_identity
+        from nlsim.subject.locate import model_identity
+
+        asked: dict[str, str] = {}
+        for kind in (config.kind, *config.kinds):
+            found = Simulate().identity(config.of_kind(kind))
+            asked |= {f"{name} of {kind}": value for name, value in found.items()}
+        return {**model_identity(config.subject), **coder_identity(config.coder), **asked}
+
+    def execute(self, context: StageContext) -> None:
+        from nlsim.continuations.make import make
+
+        make(context)
