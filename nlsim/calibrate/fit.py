@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -63,7 +64,8 @@ def calibrate(context: StageContext) -> None:
     predictions = Predictions(inputs["simulate"])
     chosen, predicted = np.array(sorted(predictions.status), np.int64), predictions.latents
     if not len(predicted):
-        raise DataError("no latent has predictions", "see the status column of the explanations table")
+        why = ", ".join(f"{count} {status}" for status, count in Counter(predictions.status.values()).most_common())
+        raise DataError(f"no latent has an explanation ({why})", "docs/explain.md says what each status means")
     reads = reads_of(predictions, inputs["tokens"])
     fit_R, judge_R = (np.flatnonzero(reads.split_R == split) for split in (Split.CALIBRATE, Split.EVALUATE))
     known = latents_known(index, chosen, scores_of(inputs["score"], chosen))

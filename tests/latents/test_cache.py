@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from nlsim.coders.coder import CoderMeta, Codes
+from nlsim.coders.config import CoderConfig
 from nlsim.coders.file import write_coder
 from nlsim.coders.sparse import SparseCoder, shapes
 from nlsim.config import parse_config
@@ -23,6 +24,7 @@ from nlsim.latents.encode import Encoded, batches, encode_rows, outlying
 from nlsim.latents.index import LatentIndex
 from nlsim.latents.index_stage import Index
 from nlsim.pipeline.stage import StageContext
+from nlsim.reconstruct import measure
 from nlsim.store.artifact import Artifact
 from nlsim.store.objects import open_objects
 from nlsim.subject.config import SubjectConfig
@@ -248,6 +250,17 @@ def test_models_are_loaded_once_per_process(folder: Path, tmp_path: Path) -> Non
     )
     again = config.model_copy(deep=True)
     assert load_models(config.subject, config.coder)[0] is load_models(again.subject, again.coder)[0]
+
+
+def test_the_coder_goes_where_the_subject_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A subject on a GPU needs its coder there too, in the cache and in patched runs alike."""
+    asked = []
+    placed = type("Placed", (), {"device": torch.device("cuda", 1)})()
+    monkeypatch.setattr("nlsim.subject.model.Subject.load", lambda _: placed)
+    monkeypatch.setattr("nlsim.coders.load.load_coder", lambda _, device: asked.append(device))
+    load_models.__wrapped__(SubjectConfig(), CoderConfig())
+    assert asked == ["cuda:1"]
+    assert measure.models is load_models
 
 
 def test_a_coder_that_does_not_fit(subject: Subject) -> None:

@@ -44,6 +44,15 @@ def test_a_dot_plot_has_a_row_per_finite_dot() -> None:
     assert [node.text for node in root.iter() if node.get("class") == "label"] == ["a", "c"]
 
 
+def test_whiskers_end_at_the_ends_of_the_interval() -> None:
+    """Mistake 28: ends of intervals were drawn as distances from the value."""
+    dots = [Dot("a", 5, 4, 7), Dot("b", 4, 4, 4), Dot("c", 7, 7, 7)]
+    root = ElementTree.fromstring(Dots("t", Axis("nats"), dots).svg())
+    points = [float(node.attrib["cx"]) for node in root.iter() if node.tag.endswith("circle")]
+    lines = [node for node in root.iter() if node.get("class") == "interval"]
+    assert [float(lines[0].attrib[key]) for key in ("x1", "x2")] == points[1:]
+
+
 @given(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6), st.sampled_from(["linear", "log"]))
 def test_a_projection_is_monotone_and_shows_its_data(a: float, b: float, scale: str) -> None:
     project = Projection.fit(Axis("x", scale), [a, b], LEFT, WIDTH)  # type: ignore[arg-type]

@@ -181,6 +181,35 @@ def test_a_process_killed_while_it_writes_a_large_object(tmp_path: Path) -> None
     assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
 
 
+def test_a_run_on_a_full_disk_ends_with_one_line(on_disk: Callable[[str, str], str]) -> None:
+    """By the command line: exit code 75, and what was committed stays."""
+    printed = on_disk(
+        "size=72k",
+        f"""
+import contextlib, io, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+import toy
+import nlsim.experiments.registry as registry
+from nlsim.cli.main import main
+registry.pipeline_of = lambda config: toy.toy()
+with open("toy.yaml", "w") as file:
+    file.write("subject: {{model: nlsim:tiny}}\\ncoder: {{path: nlsim:tiny-skip}}")
+sys.argv = ["nlsim", "run", "toy.yaml", "--run", "run"]
+said = io.StringIO()
+try:
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        main()
+except SystemExit as end:
+    from nlsim.pipeline.run import Run
+    print(end.code, said.getvalue().splitlines()[-1])
+    print(Run.open("run").artifact("numbers").missing())
+""",
+    )
+    line, missing = printed.splitlines()
+    assert line.startswith("75 nlsim: no space left for ")
+    assert missing != "[0, 1, 2, 3]"
+
+
 def test_a_full_disk(on_disk: Callable[[str, str], str]) -> None:
     printed = on_disk(
         "size=256k",
