@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nlsim.corpus.pieces import Pieces
 from nlsim.explain.lexical import Rule, Rules, describe, find_rules
 from nlsim.explain.reading import Ints, Reading
 from nlsim.simulator.text import SimulatorText, Window
@@ -55,9 +56,9 @@ class Texts:
         reading = Reading.of(tokens_RT, length_R, document_R, pieces)
         documents, inverse = np.unique(document_R, return_inverse=True)
         half = np.random.default_rng(seed).permutation(len(documents)) % 2
-        strings = [piece.decode("utf-8", "replace") for piece in pieces]
+        strings = Pieces(pieces).strings  # as in use, characters of several tokens included
         windows = [
-            text.window([strings[token] for token in row[1:length]])
+            text.window(strings(row[1:length]))
             for row, length in zip(np.asarray(tokens_RT), np.asarray(length_R), strict=True)
         ]
         first = np.concatenate([[0], np.cumsum(np.asarray(length_R, np.int64) - 1)])
