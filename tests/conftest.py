@@ -1,12 +1,15 @@
 """Fixtures that tests of every package can use: places to store things."""
 
+import fcntl
 import functools
 import os
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import toy
@@ -89,6 +92,33 @@ def s3_url(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path:
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A fresh store of each kind."""
     return str(request.getfixturevalue("s3_url") if request.param == "s3" else tmp_path / "store")
+
+
+class Finished(NamedTuple):
+    """A run that is complete."""
+
+    url: str
+    printed: str
+    """What `nlsim run` wrote to standard output."""
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """configs/tiny.yaml carried out, once for all workers. Not to be written to."""
+    root = Path(__file__).parents[1]
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny-run"
+    printed = folder.with_suffix(".out")
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not printed.exists():
+            done = subprocess.run(
+                [sys.executable, "-m", "nlsim.cli.main", "run", "configs/tiny.yaml", "--run", str(folder)],
+                cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            printed.write_text(done.stdout, encoding="utf-8")
+    return Finished(str(folder), printed.read_text(encoding="utf-8"))
 
 
 @pytest.fixture

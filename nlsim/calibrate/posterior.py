@@ -60,6 +60,10 @@ class Posterior(NamedTuple):
         value_LR = np.maximum(self.mean_L[:, None] + reach_L1 * (curve_LR - self.centre_L[:, None]), 0)
         return np.where(np.isnan(probability_LR), self.mean_L[:, None], value_LR).astype(np.float32)
 
+    def of(self, place: int) -> "Posterior":
+        """The map of one latent alone, by its place."""
+        return self._replace(**{f"{name}_L": getattr(self, f"{name}_L")[place : place + 1] for name in PER_LATENT})
+
     def to_arrays(self) -> dict[str, Float64]:
         """The whole map as named arrays."""
         return {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nlsim.latents.arrays import cuts
 from nlsim.simulate.windows import Windows
 
 if TYPE_CHECKING:
@@ -65,6 +66,22 @@ class Predictions:
             for name in sorted(name for name in record.objects if name.startswith("tile-")):
                 arrays = self._artifact.arrays(shard, name.removesuffix(".safetensors"))
                 yield Tile(np.asarray(arrays["latent"], np.int64), arrays["logprobs"], arrays["mass"])
+
+    def of(self, latent: int) -> Tile:
+        """One latent's predictions, by ranged reads of its tile alone. Raises KeyError for one without predictions."""
+        if self.status.get(latent) != "ok":
+            raise KeyError(latent)
+        known = sorted(self.status)
+        edges = cuts(len(known), self._artifact.shards)  # a shard is a range of the chosen latents
+        shard = int(np.searchsorted(edges, known.index(latent), "right")) - 1
+        for name in sorted(name for name in self._artifact.record(shard).objects if name.startswith("tile-")):
+            tile = name.removesuffix(".safetensors")
+            place = np.flatnonzero(self._artifact.array(shard, tile, "latent") == latent)
+            if len(place):
+                start = int(place[0])
+                parts = (self._artifact.array(shard, tile, key, start, start + 1) for key in ("logprobs", "mass"))
+                return Tile(np.array([latent], np.int64), *parts)
+        raise KeyError(latent)
 
     def read(self, latents: Ints) -> npt.NDArray[np.float16]:
         """[len(latents), reads, choices] in the given order; raises KeyError for a latent without predictions."""

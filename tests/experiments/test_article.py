@@ -29,13 +29,10 @@ def nlsim(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+@pytest.fixture
+def tiny(tiny_run: tuple[str, str]) -> tuple[str, str]:
     """A finished run: its folder and what the command printed."""
-    url = str(tmp_path_factory.mktemp("tiny") / "run")
-    done = nlsim("run", str(CONFIG), "--run", url)
-    assert done.returncode == 0, done.stderr
-    return url, done.stdout
+    return tiny_run
 
 
 def data_of(url: str, stages: tuple[str, ...]) -> dict[str, str]:
