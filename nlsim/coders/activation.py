@@ -1,4 +1,4 @@
-"""From pre-activations to the list of active latents: TopK, BatchTopK, ReLU and JumpReLU."""
+"""From pre-activations to the list of active latents: TopK, BatchTopK, GroupMax, ReLU and JumpReLU."""
 
 import torch
 from torch import Tensor
@@ -44,6 +44,14 @@ def above(pre_NM: Tensor, threshold_M: Tensor | None) -> Codes:
     pre_NM.relu_()
     longest = int(pre_NM.count_nonzero(dim=1).max()) if len(pre_NM) else 0
     return largest(pre_NM, longest)
+
+
+def group_max(pre_NM: Tensor, groups: int) -> Codes:
+    """GroupMax coder: the largest latent of each of `groups` equal groups of neighbours, strongest first."""
+    value_NG, place_NG = pre_NM.relu().unflatten(1, (groups, -1)).max(dim=2)
+    index_NG = place_NG + torch.arange(groups, device=pre_NM.device) * (pre_NM.shape[1] // groups)
+    value_NG, order_NG = value_NG.sort(dim=1, descending=True)
+    return Codes(index_NG.gather(1, order_NG), value_NG)
 
 
 def joined(parts: list[Codes]) -> Codes:

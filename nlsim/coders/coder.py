@@ -8,7 +8,8 @@ from torch import Tensor
 from nlsim.base import Section
 
 Kind = Literal["sae", "transcoder"]
-Activation = Literal["topk", "batchtopk", "relu", "jumprelu"]
+Activation = Literal["topk", "batchtopk", "relu", "jumprelu", "groupmax"]
+Normalization = Literal["none", "layer_norm", "constant_norm"]
 
 
 class Codes(NamedTuple):
@@ -31,7 +32,14 @@ class CoderMeta(Section):
     d_out: int = Field(gt=0, description="Components of the vector it writes.")
     width: int = Field(gt=0, description="Number of latents M.")
     activation: Activation = Field(description="What turns pre-activations into activations.")
-    k: int | None = Field(default=None, gt=0, description="Latents kept per vector (topk), on average (batchtopk).")
+    k: int | None = Field(
+        default=None, gt=0, description="Latents kept per vector (topk), on average (batchtopk), groups (groupmax)."
+    )
+    normalization: Normalization = Field(
+        default="none",
+        description="What is done to each vector before it is read, and undone on what is written (SAEs only): "
+        "layer_norm: mean 0, standard deviation 1; constant_norm: length √d_in.",
+    )
     skip: bool = Field(default=False, description="Whether a linear map of the input is added to the output.")
     subject: str = Field(default="", description="The language model it was trained on, where known.")
     training: dict[str, str | int | float] = Field(

@@ -12,7 +12,8 @@ class CoderConfig(Section):
 
     path: str = Field(
         default="nlsim:smollm2-layer8-skip",
-        description="A shipped coder (nlsim:NAME), a file or folder (nlsim, sparsify or SAELens format), "
+        description="A shipped coder (nlsim:NAME), a file or folder (of nlsim, sparsify, SAELens, Gemma Scope, "
+        "dictionary_learning or OpenAI), "
         "a SAELens release (saelens:RELEASE/SAE_ID) or a Hugging Face hub folder (hub:OWNER/NAME[/FOLDER]).",
     )
     hookpoint: str | None = Field(

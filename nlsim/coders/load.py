@@ -5,10 +5,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Protocol
 
+from nlsim.coders import dictionary_learning, gemma_scope, openai, saelens, sparsify
 from nlsim.coders import file as nlsim_format
-from nlsim.coders import saelens, sparsify
 from nlsim.coders.coder import CoderMeta
 from nlsim.coders.config import CoderConfig
+from nlsim.coders.files import check_room, download_failure
 from nlsim.coders.sparse import SparseCoder
 from nlsim.errors import DataError, UsageError
 
@@ -31,7 +32,10 @@ class Format(Protocol):
 
 SHIPPED = Path(str(resources.files("nlsim.assets"))) / "coders"
 
-FORMATS: tuple[Format, ...] = (nlsim_format, sparsify, saelens)
+WEIGHTS = (".json", ".safetensors", ".npz", ".pt")
+"""Suffixes of the files that make up a coder's folder."""
+
+FORMATS: tuple[Format, ...] = (nlsim_format, sparsify, saelens, gemma_scope, dictionary_learning, openai)
 
 
 def load_coder(config: CoderConfig, device: str = "cpu") -> SparseCoder:
@@ -44,7 +48,9 @@ def load_coder(config: CoderConfig, device: str = "cpu") -> SparseCoder:
         coder = saelens.read_release(config.path.removeprefix(saelens.RELEASE), device)
     else:
         path = locate(config)
-        coder = _format(path).read(path, device)
+        form = _format(path)
+        check_room(path)
+        coder = form.read(path, device)
     return SparseCoder(_renamed(coder.meta, config), coder.tensors)
 
 
@@ -61,7 +67,7 @@ def coder_identity(config: CoderConfig) -> dict[str, str]:
     if config.path.startswith(saelens.RELEASE):
         return {"coder": config.path}
     path = locate(config)
-    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix in (".json", ".safetensors"))
+    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix in WEIGHTS)
     identity = {}
     for item in files:
         with item.open("rb") as stream:
@@ -122,10 +128,7 @@ def _downloaded(name: str) -> Path:
     try:
         root = snapshot_download(f"{owner}/{repository}", allow_patterns=f"{folder}/*" if folder else None)
     except Exception as error:  # the hub's client raises many unrelated types; all mean that the files are not here
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(
-            f"cannot get the coder {name} from the Hugging Face hub ({reason})", "download it and give its folder"
-        ) from error
+        raise download_failure(f"the coder {name}", error) from error
     return Path(root) / folder
 
 
@@ -135,9 +138,18 @@ def _format(path: Path) -> Format:
             return form
     raise DataError(
         f"{path} is no coder of a known format",
-        "known: an nlsim .safetensors file, a sparsify folder (cfg.json, sae.safetensors), "
-        "a SAELens folder (cfg.json, sae_weights.safetensors)",
+        "known: an nlsim .safetensors file, a sparsify folder (cfg.json, sae.safetensors), a SAELens folder "
+        "(cfg.json, sae_weights.safetensors), Gemma Scope (params.npz), dictionary_learning (ae.pt), OpenAI (.pt)"
+        + _half_downloaded(path),
     )
+
+
+def _half_downloaded(path: Path) -> str:
+    """What a folder's unfinished files say about why it is not recognised."""
+    unfinished = (
+        [p.name for p in path.iterdir() if p.suffix in (".incomplete", ".part", ".tmp")] if path.is_dir() else []
+    )
+    return f"; {unfinished[0]} was not downloaded whole: fetch it again" if unfinished else ""
 
 
 def _renamed(meta: CoderMeta, config: CoderConfig) -> CoderMeta:

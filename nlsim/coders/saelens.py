@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from nlsim.coders.coder import Activation, CoderMeta
+from nlsim.coders.coder import Activation, CoderMeta, Normalization
+from nlsim.coders.files import download_failure, first_line, read_json
+from nlsim.coders.fold import folded_norms, gated
 from nlsim.coders.sparse import SparseCoder
-from nlsim.coders.sparsify import read_json
 from nlsim.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -17,12 +18,19 @@ RELEASE = "saelens:"
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 ACTIVATIONS: dict[str, Activation] = {
     "standard": "relu",
+    "gated": "jumprelu",  # see `fold.gated`
     "topk": "topk",
-    "jumprelu": "jumprelu",
+    "jumprelu": "jumprelu",  # also what SAELens stores of a BatchTopK or Matryoshka coder
     "transcoder": "relu",
     "skip_transcoder": "relu",
     "jumprelu_transcoder": "jumprelu",
     "jumprelu_skip_transcoder": "jumprelu",
+}
+NORMALIZATIONS: dict[str | None, Normalization] = {
+    None: "none",
+    "none": "none",
+    "layer_norm": "layer_norm",
+    "constant_norm_rescale": "constant_norm",
 }
 
 
@@ -32,8 +40,16 @@ def matches(path: Path) -> bool:
 
 
 def meta(path: Path) -> CoderMeta:
-    """Metadata from cfg.json. Raises DataError for an architecture or a normalisation that is not supported."""
-    return _meta(read_json(path / CONFIG), str(path))
+    """Metadata from cfg.json, also of versions before 6. Raises DataError for what cannot be read as it was meant."""
+    config = read_json(path / CONFIG)
+    if config.get("finetuning_scaling_factor"):
+        raise DataError(f"{path} scales its latents by factors found in finetuning", "fold them into W_dec first")
+    if "metadata" not in config:
+        _sae_class()  # says how to install the package where it is missing
+        from sae_lens.loading.pretrained_sae_loaders import handle_config_defaulting
+
+        config = handle_config_defaulting(config)
+    return _meta(config, str(path))
 
 
 def read(path: Path, device: str) -> SparseCoder:
@@ -43,7 +59,7 @@ def read(path: Path, device: str) -> SparseCoder:
     try:
         sae = sae_class.load_from_disk(str(path), device=device)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise DataError(f"{path} is a damaged SAELens coder", str(error).splitlines()[0]) from error
+        raise DataError(f"{path} is a damaged SAELens coder", first_line(error)) from error
     return _converted(sae, found)
 
 
@@ -56,10 +72,7 @@ def read_release(name: str, device: str) -> SparseCoder:
     try:
         sae = sae_class.from_pretrained(release, sae_id, device=device)
     except Exception as error:  # unknown names, missing network and gated files each have types of their own
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(
-            f"cannot get {sae_id} of the SAELens release {release} ({reason})", "check both names and the network"
-        ) from error
+        raise download_failure(f"the SAELens coder {release}/{sae_id}", error) from error
     return _converted(sae, _meta(sae.cfg.to_dict(), f"{release}/{sae_id}"))
 
 
@@ -75,8 +88,9 @@ def _meta(config: dict[str, Any], where: str) -> CoderMeta:
     architecture = str(config.get("architecture"))
     if architecture not in ACTIVATIONS:
         raise DataError(f"{where} has the architecture {architecture}", f"supported: {', '.join(ACTIVATIONS)}")
+    transcoder = "transcoder" in architecture
     normalization = config.get("normalize_activations", "none")
-    if normalization not in ("none", None):
+    if normalization not in NORMALIZATIONS or (transcoder and NORMALIZATIONS[normalization] != "none"):
         raise DataError(
             f"{where} normalises activations by {normalization}", "fold the normalisation into its weights first"
         )
@@ -84,7 +98,6 @@ def _meta(config: dict[str, Any], where: str) -> CoderMeta:
         raise DataError(f"{where} lacks d_in or d_sae", "its cfg.json was not written by SAELens")
     details = config.get("metadata") or {}
     source, target = details.get("hook_name") or "", details.get("hook_name_out") or ""
-    transcoder = "transcoder" in architecture
     return CoderMeta(
         kind="transcoder" if transcoder else "sae",
         hookpoint=f"{source} -> {target}" if transcoder and target else source,
@@ -93,28 +106,28 @@ def _meta(config: dict[str, Any], where: str) -> CoderMeta:
         width=config["d_sae"],
         activation=ACTIVATIONS[architecture],
         k=config.get("k"),
+        normalization=NORMALIZATIONS[normalization],
         skip="skip" in architecture,
         subject=details.get("model_name") or "",
     )
 
 
 def _converted(sae: Any, found: CoderMeta) -> SparseCoder:
-    tensors: dict[str, Tensor] = {
-        "encoder_MD": sae.W_enc.T,
-        "encoder_bias_M": sae.b_enc,
-        "decoder_MO": sae.W_dec,
-        "decoder_bias_O": sae.b_dec,
-    }
-    tensors = {name: tensor.detach().float() for name, tensor in tensors.items()}
+    def tensor(name: str) -> Tensor:
+        weights: Tensor = getattr(sae, name)
+        return weights.detach().float()
+
+    tensors = {"decoder_MO": tensor("W_dec"), "decoder_bias_O": tensor("b_dec")}
+    if sae.cfg.architecture() == "gated":
+        tensors |= gated(tensor("W_enc").T, tensor("r_mag"), tensor("b_gate"), tensor("b_mag"))
+    else:
+        tensors |= {"encoder_MD": tensor("W_enc").T, "encoder_bias_M": tensor("b_enc")}
+        if found.activation == "jumprelu":
+            tensors["threshold_M"] = tensor("threshold")
     if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):  # activations in units of unit decoder rows
-        norm_M = tensors["decoder_MO"].norm(dim=1)
-        tensors["encoder_MD"] = tensors["encoder_MD"] * norm_M[:, None]
-        tensors["encoder_bias_M"] = tensors["encoder_bias_M"] * norm_M
-        tensors["decoder_MO"] = tensors["decoder_MO"] / norm_M[:, None]
+        tensors = folded_norms(tensors)
     if sae.cfg.apply_b_dec_to_input:
         tensors["input_bias_D"] = tensors["decoder_bias_O"]
     if found.skip:
-        tensors["skip_OD"] = sae.W_skip.detach().float()
-    if found.activation == "jumprelu":
-        tensors["threshold_M"] = sae.threshold.detach().float()
+        tensors["skip_OD"] = tensor("W_skip")
     return SparseCoder(found, tensors)

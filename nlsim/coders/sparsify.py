@@ -1,12 +1,11 @@
 """Coders trained with EleutherAI's sparsify: a folder with cfg.json and sae.safetensors, named after its hookpoint."""
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 from nlsim.coders.coder import CoderMeta
 from nlsim.coders.file import read_safetensors
+from nlsim.coders.files import read_json
 from nlsim.coders.sparse import SparseCoder
 from nlsim.errors import DataError
 
@@ -28,9 +27,13 @@ def matches(path: Path) -> bool:
 def meta(path: Path) -> CoderMeta:
     """Metadata; the hookpoint is the folder's name where that looks like one, else empty."""
     config = read_json(path / CONFIG)
-    if config.get("activation", "topk") != "topk" or config.get("multi_topk"):
+    activation = config.get("activation", "topk")
+    if activation not in ("topk", "groupmax") or config.get(
+        "signed"
+    ):  # multi_topk is a term of the training loss alone
         raise DataError(
-            f"{path} uses an activation that nlsim does not read", "only plain topk sparsify coders are supported"
+            f"{path} uses an activation that nlsim does not read",
+            "it reads sparsify's topk and groupmax, not signed activations",
         )
     try:
         d_in, k = int(config["d_in"]), int(config["k"])
@@ -43,7 +46,7 @@ def meta(path: Path) -> CoderMeta:
         d_in=d_in,
         d_out=d_in,
         width=width,
-        activation="topk",
+        activation=activation,
         k=k,
         skip=bool(config.get("skip_connection")),
     )
@@ -57,14 +60,3 @@ def read(path: Path, device: str) -> SparseCoder:
     if found.kind == "sae" and "decoder_bias_O" in tensors:
         tensors["input_bias_D"] = tensors["decoder_bias_O"]
     return SparseCoder(found, tensors)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file, or DataError."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}", str(error).splitlines()[0]) from error
-    if not isinstance(value, dict):
-        raise DataError(f"{path} holds no settings", "it is not a coder's configuration")
-    return value

@@ -27,7 +27,7 @@ def random_coder(
         d_out=d_out,
         width=width,
         activation=activation,
-        k=k if "topk" in activation else None,
+        k=k if activation in ("topk", "batchtopk", "groupmax") else None,
         skip=skip,
     )
     generator = torch.Generator().manual_seed(seed)
@@ -48,6 +48,14 @@ def dense_acts(coder: SparseCoder, x_ND: Tensor) -> Tensor:
         for row, pre_M in zip(z_NM, pre_NM, strict=True):
             for latent in pre_M.argsort(descending=True)[: coder.meta.k]:
                 row[latent] = max(float(pre_M[latent]), 0.0)
+        return z_NM
+    if coder.meta.activation == "groupmax":
+        z_NM = torch.zeros_like(pre_NM)
+        size = coder.meta.width // (coder.meta.k or 1)
+        for row, pre_M in zip(z_NM, pre_NM, strict=True):
+            for start in range(0, coder.meta.width, size):
+                best = start + int(pre_M[start : start + size].argmax())
+                row[best] = max(float(pre_M[best]), 0.0)
         return z_NM
     threshold_M = t.get("threshold_M", torch.zeros(coder.meta.width))
     return torch.where((pre_NM > threshold_M) & (pre_NM > 0), pre_NM, 0.0)

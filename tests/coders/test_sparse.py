@@ -19,7 +19,7 @@ def densified(codes: Codes, width: int) -> torch.Tensor:
     return dense_NM.scatter_add_(1, codes.index_NK, codes.value_NK)
 
 
-@pytest.mark.parametrize("activation", ["topk", "batchtopk", "relu", "jumprelu"])
+@pytest.mark.parametrize("activation", ["topk", "batchtopk", "relu", "jumprelu", "groupmax"])
 @pytest.mark.parametrize(
     ("kind", "skip", "bias"), [("sae", False, True), ("transcoder", False, False), ("transcoder", True, False)]
 )
@@ -33,7 +33,7 @@ def test_encode_and_decode_follow_the_definitions(activation, kind, skip, bias):
     torch.testing.assert_close(coder.decode_dense(z_NM, x_ND), dense_output(coder, z_NM, x_ND))
 
 
-@pytest.mark.parametrize("activation", ["topk", "relu", "jumprelu"])
+@pytest.mark.parametrize("activation", ["topk", "relu", "jumprelu", "groupmax"])
 def test_codes_are_sorted_non_negative_and_in_range(activation):
     coder = random_coder(activation)
     codes = coder.encode(torch.randn(20, 6))

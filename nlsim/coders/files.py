@@ -1,0 +1,79 @@
+"""Reading other tools' files safely: weights only, whole, and no larger than memory."""
+
+import json
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nlsim.errors import DataError
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file, or DataError."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}", first_line(error)) from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds no settings", "it is not a coder's configuration")
+    return value
+
+
+def read_torch(path: Path, device: str = "cpu") -> dict[str, Any]:
+    """A state dict that `torch.save` wrote. Nothing in the file is run: one that holds more than weights is refused."""
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"{path} holds more than weights: reading it could run code",
+            "convert it to safetensors where you trust it, e.g. with its own library",
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is damaged or was not downloaded whole", first_line(error)) from error
+    if not isinstance(state, dict):
+        raise DataError(f"{path} holds a {type(state).__name__}, not named weights", "save the module's state_dict")
+    return state
+
+
+def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a NumPy archive, pickles refused. Raises DataError when it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        raise DataError(f"{path} is damaged, or no archive of arrays", first_line(error)) from error
+
+
+def check_room(path: Path) -> None:
+    """Raise DataError when a file (or the largest in a folder) is larger than the memory that is free."""
+    files = [path] if path.is_file() else [item for item in path.iterdir() if item.is_file()]
+    size = max((file.stat().st_size for file in files), default=0)
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    if size > free:
+        raise DataError(
+            f"{path} needs at least {size / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free",
+            "use a machine with more memory",
+        )
+
+
+def download_failure(what: str, error: Exception) -> DataError:
+    """One line for something that cannot be had from the hub, with what to do about the likely cause."""
+    text = str(error).lower()
+    if "gated" in text or "401" in text or "403" in text:
+        todo = "accept its licence on huggingface.co, then set HF_TOKEN"
+    elif "not found" in text or "404" in text or "valid ids" in text:
+        todo = "check the name"
+    else:
+        todo = "check the network, or download it elsewhere (`hf download`) and give its folder"
+    return DataError(f"cannot get {what} from the Hugging Face hub ({first_line(error)})", todo)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, or its type's name."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
