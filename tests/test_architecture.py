@@ -11,8 +11,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("cli",),
+    ("api", "exchange"),
     ("experiments",),
     ("report",),
+    ("blog", "finetune"),
     ("continuations",),
     ("reconstruct",),
     ("calibrate",),

@@ -11,15 +11,21 @@ from pathlib import Path
 import click
 
 COMMANDS = {
+    "init": ("nlsim.cli.init:init", "Write a configuration, every setting explained."),
     "run": ("nlsim.cli.run:run", "Carry out a configuration, resuming where it was."),
     "plan": ("nlsim.cli.run:plan", "Show stages, shards, sizes and cost; write plan.json."),
     "status": ("nlsim.cli.inspect:status", "Draw a run's pipeline with what is done."),
     "report": ("nlsim.cli.report:report", "Make or print a run's report."),
+    "show": ("nlsim.cli.look:show", "Show a latent with its contexts, or explanations."),
+    "diff": ("nlsim.cli.look:diff", "Compare the numbers of two runs."),
+    "import": ("nlsim.cli.exchange:import_", "Take over other tools' activations, explanations, scores."),
+    "export": ("nlsim.cli.exchange:export", "Write a run in other tools' forms."),
     "verify": ("nlsim.cli.inspect:verify", "Check every committed byte of a run."),
     "gc": ("nlsim.cli.inspect:gc", "Delete what no commit names."),
     "stage": ("nlsim.cli.run:stage", "Carry out one shard of one stage, as containers do."),
     "config": ("nlsim.cli.config:config", "Show a resolved configuration, or the schema."),
     "models": ("nlsim.cli.models:models", "Train the embedded models: coders, tiny fixtures, the simulator."),
+    "finetune": ("nlsim.cli.finetune:finetune", "Teach a language model to simulate."),
     "bench": ("nlsim.cli.bench:bench", "Measure this machine."),
     "render": ("nlsim.cli.cluster:render", "Write the Argo workflow template of a configuration."),
     "submit": ("nlsim.cli.cluster:submit", "Submit a run to a cluster."),

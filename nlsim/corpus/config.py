@@ -39,12 +39,23 @@ class HuggingFaceSource(Section):
     streaming: bool = Field(True, description="Read as it downloads, instead of downloading first.")
 
 
+class TokensSource(Section):
+    """Rows of tokens that were made elsewhere, one row after another."""
+
+    kind: Literal["tokens"] = Field("tokens", description="Which kind of source this is.")
+    path: str = Field(
+        description="A .npy file of rows × positions, a .parquet or .jsonl file with a list per row, or a delphi cache "
+        "(its folder). The first token of a row stands where BOS stands in other corpora."
+    )
+    column: str = Field("input_ids", description="Field of a JSON line, or column of a Parquet file, with the list.")
+
+
 def _source_kind(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
 Source = Annotated[
-    Annotated[BuiltinSource | FilesSource | HuggingFaceSource, Field(discriminator="kind")],
+    Annotated[BuiltinSource | FilesSource | HuggingFaceSource | TokensSource, Field(discriminator="kind")],
     BeforeValidator(_source_kind),
 ]
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from nlsim.corpus.config import BuiltinSource, FilesSource, Source
+from nlsim.corpus.config import BuiltinSource, FilesSource, Source, TokensSource
+from nlsim.errors import UsageError
 
 
 class Document(NamedTuple):
@@ -26,6 +27,8 @@ def open_documents(source: Source) -> Iterator[Document]:
         from nlsim.corpus.files import file_documents
 
         return file_documents(source)
+    if isinstance(source, TokensSource):
+        raise UsageError("a file of tokens has no text", "name a source of text")
     from nlsim.corpus.huggingface import dataset_documents
 
     return dataset_documents(source)
@@ -41,6 +44,10 @@ def source_identity(source: Source) -> dict[str, str]:
         from nlsim.corpus.files import files_identity
 
         return files_identity(source)
+    if isinstance(source, TokensSource):
+        from nlsim.corpus.tokenfiles import tokens_identity
+
+        return tokens_identity(source)
     from nlsim.corpus.huggingface import dataset_identity
 
     return dataset_identity(source)

@@ -42,6 +42,7 @@ class Tokens(Stage):
     def execute(self, context: StageContext) -> None:
         import pyarrow as pa
 
+        from nlsim.corpus.config import TokensSource
         from nlsim.corpus.documents import open_documents
         from nlsim.corpus.pieces import token_pieces
         from nlsim.corpus.rows import build_rows
@@ -50,10 +51,15 @@ class Tokens(Stage):
 
         config = context.config
         tokenizer = load_tokenizer(config.subject)
-        documents = open_documents(config.corpus.source)
-        rows = build_rows(
-            documents, tokenizer, config.corpus, lambda done, total: context.progress(done, total, "rows")
-        )
+        if isinstance(config.corpus.source, TokensSource):
+            from nlsim.corpus.tokenfiles import token_rows
+
+            rows = token_rows(config.corpus.source, config.corpus, len(tokenizer))
+        else:
+            documents = open_documents(config.corpus.source)
+            rows = build_rows(
+                documents, tokenizer, config.corpus, lambda done, total: context.progress(done, total, "rows")
+            )
         context.output.arrays(
             "rows",
             {

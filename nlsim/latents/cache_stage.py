@@ -52,17 +52,24 @@ class Cache(Stage):
         from nlsim.coders.load import coder_identity
         from nlsim.subject.locate import model_identity
 
+        if config.cache.imported is not None:
+            from nlsim.latents.imported import import_identity
+
+            return {**coder_identity(config.coder), **import_identity(config.cache.imported)}
         return {**model_identity(config.subject), **coder_identity(config.coder)}
 
     def execute(self, context: StageContext) -> None:
         from nlsim.latents.encode import encode_rows, per_token
 
-        subject, coder = models(context.config.subject, context.config.coder)
         rows = TokenRows.of(context.inputs["tokens"])
         cached = rows.of_splits(context.config.cache.splits)
         first, last = cuts(len(cached), context.shards)[context.shard : context.shard + 2]
         mine = cached[first:last]
         position = rows.positions(mine)
+        if context.config.cache.imported is not None:
+            self._take(context, context.config.cache.imported, rows, mine)
+            return
+        subject, coder = models(context.config.subject, context.config.coder)
         encoded = encode_rows(
             subject,
             coder,
@@ -73,11 +80,39 @@ class Cache(Stage):
             names=mine,
             progress=lambda done: context.progress(done, len(position), "tokens"),
         )
-        write_codes(context.output, encoded, position, coder.decoder_MD.float().norm(dim=1).cpu().numpy())
-        facts = coder.meta.model_dump(include={"kind", "hookpoint", "d_in", "d_out", "width", "activation", "skip"})
-        splits = list(context.config.cache.splits)
-        context.output.json("coder", {**facts, "per_token": per_token(coder), "splits": splits})
+        write_codes(context.output, encoded, position, decoder_norms(coder))
+        context.output.json("coder", coder_facts(coder, per_token(coder), context.config))
         context.output.count(rows=len(mine), tokens=len(position))
+
+    def _take(self, context: StageContext, folder: str, rows: TokenRows, mine: IntArray) -> None:
+        """The same from activations that delphi cached."""
+        from nlsim.coders.load import load_coder
+        from nlsim.latents.imported import file_rows, imported_codes
+
+        coder = load_coder(context.config.coder)
+        encoded = imported_codes(
+            folder,
+            file_rows(context.inputs["tokens"])[mine],
+            rows.length_R[mine],
+            coder.meta.width,
+            lambda done: context.progress(done, done, "entries"),
+        )
+        position = rows.positions(mine)
+        write_codes(context.output, encoded, position, decoder_norms(coder))
+        context.output.json("coder", coder_facts(coder, None, context.config))
+        context.output.count(rows=len(mine), tokens=len(position))
+
+
+def decoder_norms(coder: Coder) -> FloatArray:
+    """[width]: length of each latent's decoder vector."""
+    norm: FloatArray = coder.decoder_MD.float().norm(dim=1).cpu().numpy()
+    return norm
+
+
+def coder_facts(coder: Coder, codes_per_token: int | None, config: Config) -> dict[str, object]:
+    """What readers of the cache must know of the coder; `codes_per_token` is None where tokens differ."""
+    facts = coder.meta.model_dump(include={"kind", "hookpoint", "d_in", "d_out", "width", "activation", "skip"})
+    return {**facts, "per_token": codes_per_token, "splits": list(config.cache.splits)}
 
 
 def write_codes(output: ShardWriter, encoded: Encoded, position: IntArray, decoder_norm_M: FloatArray) -> None:

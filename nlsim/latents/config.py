@@ -16,6 +16,11 @@ class CacheConfig(Section):
         min_length=1,
     )
     shard_tokens: int = Field(1_000_000, description="Tokens in one shard; a shard is a block of whole rows.", ge=1)
+    imported: str | None = Field(
+        None,
+        description="Folder of a delphi activation cache of the coder's hookpoint, whose activations are taken instead "
+        "of running the subject. Goes with a corpus.source of kind tokens with the cache's rows.",
+    )
     outlier_norm: float = Field(
         10.0,
         description="A position is an outlier (a massive-norm token) when the norm of what the coder reads or "
@@ -62,8 +67,16 @@ class LatentsConfig(Section):
         1.0, description="Largest part of tokens at which a latent may be active; listed ones are exempt.", gt=0, le=1
     )
 
+    part: tuple[float, float] = Field(
+        (0.0, 1.0),
+        description="Choose from the latents whose number hashes into this part of [0, 1): runs on [0, 0.5] and "
+        "[0.5, 1] have none in common, whatever their seeds. Listed ones are exempt.",
+    )
+
     @model_validator(mode="after")
     def _fits(self) -> "LatentsConfig":
+        if not 0 <= self.part[0] < self.part[1] <= 1:
+            raise ValueError("part must be two ascending numbers between 0 and 1")
         if self.choose in ("first", "random", "heaviest") and self.count is None:
             raise ValueError(f"choose: {self.choose} needs count")
         if self.choose in ("all", "listed") and self.count is not None:
