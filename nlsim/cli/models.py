@@ -80,9 +80,10 @@ def train_coder(
             if at.step % SHOWN_EVERY == 0 or at.step == at.steps:
                 shown = {name: f"{fvu:.4f}" for name, fvu in at.fvu.items()}
                 log.event("training", step=f"{at.step}/{at.steps}", fvu=shown, dead=at.dead)
+    paths = {name: Path(out) / f"{name.replace(' ', '')}.safetensors" for name in run.trainers}
     for name, coder in run.coders().items():
-        path = Path(out) / f"{name.replace(' ', '')}.safetensors"
-        write_coder(coder, path, dtype)
+        write_coder(coder, paths[name], dtype)
+    for path in paths.values():
         click.echo(f"## {path}\n")
         click.echo(make_card(loaded, rows, read(path, str(loaded.device)), latents))
 

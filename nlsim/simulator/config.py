@@ -13,6 +13,9 @@ class SourceConfig(Section):
 
     subject: SubjectConfig = Field(description="The model.")
     coders: tuple[CoderConfig, ...] = Field((), description="Coders whose latents are used, all of them.")
+    judged: tuple[CoderConfig, ...] = Field(
+        (), description="Coders whose latents are never learned from, only judged with: of the kind it is made for."
+    )
     neurons: tuple[str, ...] = Field(
         (), description="Modules whose input components are used as latents, e.g. layers.7.mlp.down_proj: MLP neurons."
     )
@@ -33,7 +36,10 @@ class TrainSimulatorConfig(Section):
         description="Training reads the train split; held-out figures explain from the explain split and predict on "
         "the score split.",
     )
-    held_out: float = Field(0.05, description="Share of latents kept for the held-out figures.", gt=0, lt=1)
+    held_out: float = Field(
+        0.05, description="Share of latents not learned from: half choose the best step, half give figures.", gt=0, lt=1
+    )
+    judged_latents: int = Field(128, description="Latents of each judged coder that give figures.", ge=1)
     budget: int = Field(32, description="Most tokens that an explanation lists.", ge=1)
     synthetic: int = Field(300, description="Made-up latents with random tables, for practice.", ge=0)
     vocabulary: int = Field(6144, description="Size of the vocabulary.", ge=512)
@@ -43,6 +49,7 @@ class TrainSimulatorConfig(Section):
     hidden: int = Field(384, ge=1, description="Neurons of each MLP.")
     theta: float = Field(1e6, gt=0, description="Base of the rotary positions.")
     steps: int = Field(2000, ge=1, description="Optimiser steps.")
+    watch: int = Field(150, ge=1, description="Steps after which the weights are judged; the best ones are kept.")
     latents: int = Field(12, ge=1, description="Latents in a batch.")
     windows: int = Field(6, ge=1, description="Windows per latent in a batch.")
     scoring_share: float = Field(0.15, ge=0, le=1, description="Share of steps that train detection and fuzzing.")

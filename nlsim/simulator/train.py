@@ -17,12 +17,12 @@ from nlsim.corpus.documents import open_documents
 from nlsim.corpus.pieces import token_pieces
 from nlsim.corpus.rows import build_rows
 from nlsim.corpus.splits import Split, assign
-from nlsim.explain.lexical import find_rules
+from nlsim.explain.lexical import describe, find_rules
 from nlsim.explain.quote import NEWLINE, SPACE, TAB
 from nlsim.lm.simulator import CARD
 from nlsim.simulator.batches import draw, soft_digits
 from nlsim.simulator.config import SourceConfig, TrainSimulatorConfig
-from nlsim.simulator.evaluate import judge, judge_scoring
+from nlsim.simulator.evaluate import figures, judge, judge_scoring, predict
 from nlsim.simulator.initial import RESERVED, initialise
 from nlsim.simulator.material import Activity, Example, Texts, examples_of, synthetic
 from nlsim.simulator.model import Shape, Simulator
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 PRACTICE = 0.15
 """First part of the steps, in which half of all latents are made up."""
+LEAST = 8
+"""Active tokens of the explain split that a held-out latent must have."""
+WATCHED, JUDGED = 24, 64
+"""Rows of held-out documents on which the best step is chosen, and the figures are computed."""
 
 
 class Material(NamedTuple):
@@ -47,8 +51,11 @@ class Material(NamedTuple):
     latents: list[Example]
     held_texts: Texts
     """Held-out documents: the score split."""
-    held: list[Example]
-    """Held-out latents, explained from the explain split, with their activity on the held-out documents."""
+    watched: list[Example]
+    """Held-out latents of the training coders that choose the best step. They and those below are explained from the
+    explain split and predicted on the held-out documents."""
+    held: dict[str, list[Example]]
+    """Held-out latents that give figures: others of the training coders, and some of each judged coder."""
 
 
 def prepare(subject: Subject, source: SourceConfig, config: TrainSimulatorConfig, text: SimulatorText) -> Material:
@@ -62,27 +69,45 @@ def prepare(subject: Subject, source: SourceConfig, config: TrainSimulatorConfig
     }
     every = np.concatenate([*parts.values()])
     steps = Ticker("reading latents")
-    sources = gather(subject, source, rows.tokens[every], rows.length[every], config.seed, steps.tell)
+    coders = (*source.coders, *source.judged)
+    read = source.model_copy(update={"coders": coders})
+    sources = gather(subject, read, rows.tokens[every], rows.length[every], config.seed, steps.tell)
     ends = np.cumsum([len(texts[split].reading.token_P) for split in parts])
     rng = np.random.default_rng([config.seed, 2])
-    train: list[Activity] = []
-    held: list[Example] = []
-    for found in sources:
-        log.event("training latents", source=found.name, latents=len(found.activities))
-        kept_out = rng.random(len(found.activities)) < config.held_out
-        train += [_between(a, 0, int(ends[0])) for a, out in zip(found.activities, kept_out, strict=True) if not out]
-        for activity in (a for a, out in zip(found.activities, kept_out, strict=True) if out):
+
+    def held_out(activities: list[Activity]) -> list[Example]:
+        reading = texts[Split.EXPLAIN].reading
+        found = []
+        for activity in activities:
             seen = _between(activity, int(ends[0]), int(ends[1]))
-            if len(seen.place_A) >= 8:
-                reading = texts[Split.EXPLAIN].reading
-                rules = find_rules(reading, seen.place_A, seen.strength_A, 9.0)
-                held.append(Example(_between(activity, int(ends[1]), int(ends[2])), rules, 0))
+            if len(seen.place_A) >= LEAST:
+                rules = find_rules(reading, seen.place_A, seen.strength_A, 9.0, config.budget)
+                found.append(Example(_between(activity, int(ends[1]), int(ends[2])), rules, 0))
+        return found
+
+    train: list[Activity] = []
+    watched: list[Activity] = []
+    tested: list[Activity] = []
+    held: dict[str, list[Example]] = {}
+    for number, found in enumerate(sources):
+        log.event("training latents", source=found.name, latents=len(found.activities))
+        if len(source.coders) <= number < len(coders):
+            some = rng.permutation(len(found.activities))[: config.judged_latents]
+            held[found.name] = held_out([found.activities[i] for i in sorted(some)])
+            continue
+        draw_L = rng.random(len(found.activities))
+        for activity, drawn in zip(found.activities, draw_L, strict=True):
+            group = watched if drawn < config.held_out / 2 else tested if drawn < config.held_out else train
+            group.append(activity)
+    train = [_between(activity, 0, int(ends[0])) for activity in train]
+    held["training coders"] = held_out(tested)
     made = synthetic(texts[Split.TRAIN].reading, config.synthetic, rng)
     return Material(
         texts[Split.TRAIN],
         list(examples_of(texts[Split.TRAIN], made, config.budget)),
         list(examples_of(texts[Split.TRAIN], train, config.budget)),
         texts[Split.SCORE],
+        held_out(watched),
         held,
     )
 
@@ -114,26 +139,24 @@ def train_simulator(config: TrainSimulatorConfig, folder: Path) -> dict[str, Any
     initialise(model, text, meanings(tokenizer, subjects[0], config.width - RESERVED), config.seed)
     del subjects
     curve = fit(model, text, materials, config)
-    rows = [np.arange(min(64, len(material.held_texts.windows))) for material in materials]
-    results = {
-        source.subject.model: {
-            **{
-                name: figure._asdict()
-                for name, figure in judge(model, material.held_texts, text, material.held, some).items()
-            },
-            "scoring_auc": judge_scoring(model, material.held_texts, text, material.held, some[:32]),
-            "latents": len(material.held),
-        }
-        for source, material, some in zip(config.sources, materials, rows, strict=True)
-        if material.held
-    }
+    results: dict[str, Any] = {}
+    for material in materials:
+        texts = material.held_texts
+        rows = np.arange(min(JUDGED, len(texts.windows)))
+        for name, held in material.held.items():
+            if held:
+                found = {kind: figure._asdict() for kind, figure in judge(model, texts, text, held, rows).items()}
+                scoring = judge_scoring(model, texts, text, held, rows[: JUDGED // 2])
+                results[name] = {**found, "scoring_auc": scoring, "latents": len(held), "rows": len(rows)}
     save(model, tokenizer, folder)
     card = {
         "nlsim": __version__,
         "config": config.model_dump(mode="json"),
         "parameters": shape.parameters,
         "training_latents": sum(len(material.latents) for material in materials),
-        "loss": [round(loss, 4) for loss in curve],
+        "loss": [round(loss, 4) for loss in curve.losses],
+        "best_step": curve.best_step,
+        "watched": curve.watched,
         "held_out": results,
         "seconds": round(time.monotonic() - began),
     }
@@ -162,8 +185,19 @@ def meanings(tokenizer: Tokenizer, subject: Subject, size: int) -> Tensor:
     return made / made.std(0).clamp(min=1e-3)
 
 
-def fit(model: Simulator, text: SimulatorText, materials: list[Material], config: TrainSimulatorConfig) -> list[float]:
-    """Train in place; returns the mean loss of every tenth of the run."""
+class Curve(NamedTuple):
+    """How training went."""
+
+    losses: list[float]
+    """Mean loss of every tenth of the run."""
+    watched: dict[int, float]
+    """Step → share of the variance of held-out latents explained (`Figures.variance`)."""
+    best_step: int
+    """The step whose weights were kept."""
+
+
+def fit(model: Simulator, text: SimulatorText, materials: list[Material], config: TrainSimulatorConfig) -> Curve:
+    """Train in place; the weights of the step that explains most of the watched latents' variance are kept."""
     matrices = [p for p in model.parameters() if p.ndim == 2 and p is not model.embedding]
     others = [p for p in model.parameters() if p.ndim < 2 or p is model.embedding]
     optimiser = torch.optim.AdamW(
@@ -173,6 +207,8 @@ def fit(model: Simulator, text: SimulatorText, materials: list[Material], config
     rng = np.random.default_rng([config.seed, 3])
     ticker = Ticker("training")
     losses: list[float] = []
+    watched: dict[int, float] = {}
+    best: dict[str, Tensor] = {}
     sizes = np.array([len(material.latents) for material in materials], np.float64)
     for step in range(config.steps):
         rate = config.learning_rate * schedule(step, config.steps)
@@ -195,9 +231,29 @@ def fit(model: Simulator, text: SimulatorText, materials: list[Material], config
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         ticker.tell(step + 1, config.steps, float(np.mean(losses[-50:])))
-    return [float(np.mean(part)) for part in np.array_split(losses, 10)]
+        if (step + 1) % config.watch == 0 or step + 1 == config.steps:
+            watched[step + 1] = explained(model, text, materials)
+            log.event("watched", step=step + 1, variance=f"{watched[step + 1]:.4f}")
+            if watched[step + 1] == max(watched.values()):
+                best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.load_state_dict(best)
+    means = [float(np.mean(part)) for part in np.array_split(losses, min(10, config.steps))]
+    return Curve(means, watched, max(watched, key=watched.__getitem__))
+
+
+def explained(model: Simulator, text: SimulatorText, materials: list[Material]) -> float:
+    """Share of the watched latents' variance that the simulator explains, mean over sources; 0 with none to watch."""
+    shares = []
+    for material in materials:
+        if material.watched:
+            texts, watched = material.held_texts, material.watched
+            rows = np.arange(min(WATCHED, len(texts.windows)))
+            lines = [describe(example.rules, texts.reading) for example in watched]
+            judged = predict(model, texts, text, lines, [example.activity for example in watched], rows)
+            shares.append(figures(judged, np.array([example.rules.base.mean for example in watched])).variance)
+    return float(np.mean(shares)) if shares else 0.0
 
 
 def schedule(step: int, steps: int) -> float:
