@@ -32,6 +32,11 @@ class ContinuationsConfig(Section):
     orders: tuple[Literal["top", "random"], ...] = Field(
         ("top", "random"), description="Which are kept: the strongest (`top`), or a random choice."
     )
+    kinds: tuple[str, ...] | None = Field(
+        None,
+        description="Kinds of explanations that are shown; none: all of the run's. One whose large language model "
+        "is asked about single tokens is expensive.",
+    )
     found_at: float = Field(
         0.5, description="A latent counts as found where its calibrated chance of activity reaches this.", gt=0, le=1
     )

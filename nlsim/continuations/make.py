@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nlsim.continuations.conditions import CLEAN, Condition, Predicted, code_of, of_kind, without_explanations
+from nlsim.continuations.kinds import shown_kinds
 from nlsim.continuations.patched import Choice, Patcher
 from nlsim.continuations.predict import Predictor, Unread
 from nlsim.continuations.prompts import find_prompt
@@ -46,7 +47,7 @@ def make(context: StageContext) -> None:
         return _Reader(context, patcher, predictor)
 
     clean = clean_text(prompt.tokens, reader(None), draft)
-    for kind in ("", config.kind, *config.kinds):
+    for kind in ("", *shown_kinds(config)):
         predictor, conditions = None, without_explanations(settings)
         if kind:
             predictor = Predictor(config.of_kind(kind), inputs_of_kind(context.inputs, kind), pieces)

@@ -85,15 +85,17 @@ class Patcher:
     @torch.no_grad()
     def run(self, reading: Reading, codes: Sequence[Float32]) -> list[Steps]:
         """Steps of the clean run, then with each of `codes` ([S, L] activations of the latents under study)."""
-        written_BTD = reading.state.captured.output_BTD
-        outputs = [written_BTD, *(self._output(reading, code_SL) for code_SL in codes)]
-        hidden_CSD = self.subject.finish_hidden(reading.state, torch.stack(outputs))[:, 0, :-1]
-        clean_SV = self.subject.logits(hidden_CSD[0])
+        clean_SV = self.subject.logits(self.subject.finish_hidden(reading.state)[0, :-1])
         noise = [self.choice.noise(step, clean_SV.shape[1]) for step in range(len(clean_SV))]
         noise_SV = torch.from_numpy(np.array(noise)).to(clean_SV.device)
         target_S1 = torch.from_numpy(reading.tokens[1:, None]).to(clean_SV.device)
-        rest = (self.subject.logits(hidden_SD) for hidden_SD in hidden_CSD[1:])
-        return [self._steps(logits_SV, clean_SV, noise_SV, target_S1) for logits_SV in (clean_SV, *rest)]
+        found = [self._steps(clean_SV, clean_SV, noise_SV, target_S1)]
+        if len(codes):
+            outputs_C1TD = torch.stack([self._output(reading, code_SL) for code_SL in codes])
+            hidden_CSD = self.subject.finish_hidden(reading.state, outputs_C1TD)[:, 0, :-1]
+            logits = (self.subject.logits(hidden_SD) for hidden_SD in hidden_CSD)
+            found += [self._steps(logits_SV, clean_SV, noise_SV, target_S1) for logits_SV in logits]
+        return found
 
     def _output(self, reading: Reading, code_SL: Float32) -> Tensor:
         """[1, T, D] of the hooked module: rebuilt at all tokens but BOS and the last, which nothing here depends on."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from nlsim.continuations.kinds import shown_kinds
 from nlsim.pipeline.stage import Estimate, Resources, Stage, StageContext
+from nlsim.simulate.pool_stage import TYPICAL_ACTIVE
 from nlsim.simulate.stage import Simulate
 
 if TYPE_CHECKING:
@@ -37,11 +39,10 @@ class Continue(Stage):
     def resources(self, config: Config) -> Resources:
         from nlsim.lm.planning import engine_resources
 
-        kinds = (config.kind, *config.kinds)
-        needs = [engine_resources(config.of_kind(kind).language_model("simulate")) for kind in kinds]
-        gpus = max(int(config.subject.device.startswith("cuda")), *(need.gpus for need in needs))
+        needs = [engine_resources(config.of_kind(kind).language_model("simulate")) for kind in shown_kinds(config)]
+        gpus = max([int(config.subject.device.startswith("cuda")), *(need.gpus for need in needs)])
         image = "vllm" if any(need.image == "vllm" for need in needs) else "model"
-        return Resources(image, 2.0, 4.0 + max(need.memory_gb for need in needs), gpus)
+        return Resources(image, 2.0, 4.0 + max((need.memory_gb for need in needs), default=0.0), gpus)
 
     def estimate(self, config: Config) -> Estimate:
         from nlsim.explain.stage import latents_at_most
@@ -49,22 +50,25 @@ class Continue(Stage):
 
         settings = config.continuations
         text = settings.prompt_tokens + settings.tokens
-        conditions = 2 + len(settings.orders) * len(settings.fractions) + 2 * (1 + len(config.kinds))
+        conditions = 2 + len(settings.orders) * len(settings.fractions) + 2 * len(shown_kinds(config))
         rounds = ROUNDS if settings.free_running else 1
         tokens = settings.prompts_at_most * text * rounds
-        asked = {kind: tokens * latents_at_most(config.of_kind(kind)) for kind in (config.kind, *config.kinds)}
-        cost = {kind: parameters(config.of_kind(kind).language_model("simulate")) for kind in asked}
+        predictions, flops = 0, 0.0
+        for kind in shown_kinds(config):
+            mine = config.of_kind(kind)
+            pool = mine.simulate.pool
+            asked = tokens * (latents_at_most(mine) if pool is None else pool + TYPICAL_ACTIVE)
+            predictions += asked
+            flops += 2.0 * parameters(mine.language_model("simulate")) * asked
         return Estimate(
             tokens=tokens * conditions,
-            predictions=sum(asked.values()),
+            predictions=predictions,
             bytes=settings.prompts_at_most * text * conditions * 200,
-            flops=sum(2.0 * cost[kind] * asked[kind] for kind in asked),
+            flops=flops,
         )
 
     def settings(self, config: Config) -> dict[str, object]:
-        asked = {
-            f"simulate of {kind}": Simulate().settings(config.of_kind(kind)) for kind in (config.kind, *config.kinds)
-        }
+        asked = {f"simulate of {kind}": Simulate().settings(config.of_kind(kind)) for kind in shown_kinds(config)}
         return {**super().settings(config), **asked}
 
     def identity(self, config: Config) -> Mapping[str, str]:
@@ -72,7 +76,7 @@ class Continue(Stage):
         from nlsim.subject.locate import model_identity
 
         asked: dict[str, str] = {}
-        for kind in (config.kind, *config.kinds):
+        for kind in shown_kinds(config):
             found = Simulate().identity(config.of_kind(kind))
             asked |= {f"{name} of {kind}": value for name, value in found.items()}
         return {**model_identity(config.subject), **coder_identity(config.coder), **asked}

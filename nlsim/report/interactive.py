@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nlsim.continuations.kinds import shown_kinds
 from nlsim.corpus.pieces import Pieces
 from nlsim.corpus.splits import Split
 from nlsim.explain.table import read_explanations
@@ -37,7 +38,7 @@ def make_page(context: StageContext) -> None:
     pieces, continued = Pieces.of(inputs["tokens"]), inputs["continue"]
     found = (prompt_record(continued, shard, pieces) for shard in range(continued.shards))
     prompts = [prompt for prompt in found if prompt["texts"]]
-    kinds = [described(config, kind) for kind in (config.kind, *config.kinds)]
+    kinds = [described(config, kind) for kind in shown_kinds(config)]
     uses = Counter(latent for prompt in prompts for latent in latents_in(prompt))
     page = Page(
         title=f"{config.report.title or config.name}: continuations",
@@ -92,7 +93,9 @@ def prompt_record(continued: Artifact, shard: int, pieces: Pieces) -> Record:
         made["likeliest"].append(line["likeliest"])
         made["probability"].append([significant(value) for value in line["probability"]])
         for token in (line["chosen"], *line["likeliest"]):
-            words.setdefault(token, pieces.bytes[token].decode("utf-8", "replace"))
+            words.setdefault(
+                token, pieces.bytes[token].decode("utf-8", "replace") if token < len(pieces) else f"<{token}>"
+            )
     active: list[list[list[Any]]] = [[[] for _ in text[1:]] for text in texts]
     for line in continued.table(shard, "active").to_pylist():
         active[line["text"]][line["step"]].append([line["latent"], significant(line["value"]), line["lot"]])
@@ -130,7 +133,7 @@ def latents_in(prompt: Record) -> Iterator[int]:
 def explanation_texts(context: StageContext, latents: Sequence[int]) -> dict[str, dict[int, str]]:
     """Kind → latent → explanation; a latent without one is left out."""
     result = {}
-    for kind in (context.config.kind, *context.config.kinds):
+    for kind in shown_kinds(context.config):
         read = read_explanations(of_kind(context.inputs, kind)["explain"])
         texts = {row.latent: row.text for row in read if row.status == "ok"}
         result[kind] = {latent: texts[latent] for latent in latents if latent in texts}
@@ -142,7 +145,7 @@ def latent_chunks(context: StageContext, latents: Sequence[int], pieces: Pieces)
     config, inputs = context.config, context.inputs
     index = LatentIndex(inputs["tokens"], inputs["cache"], inputs["index"])
     sampler = ContextSampler(index, CONTEXT, config.seed)
-    scores = {kind: score_records(of_kind(inputs, kind)["score"]) for kind in (config.kind, *config.kinds)}
+    scores = {kind: score_records(of_kind(inputs, kind)["score"]) for kind in shown_kinds(config)}
     density_M = index.table.density()
 
     def record(latent: int) -> Record:

@@ -19,6 +19,7 @@ from nlsim.continuations.conditions import (
     without_explanations,
 )
 from nlsim.continuations.config import ContinuationsConfig
+from nlsim.continuations.kinds import shown_kinds
 from nlsim.continuations.prompts import spread_rows
 from nlsim.corpus.splits import Split
 from nlsim.errors import UsageError
@@ -93,8 +94,16 @@ def test_a_wrong_configuration_is_refused() -> None:
     data = {"name": "x", "subject": {"model": "m"}, "coder": {"path": "c"}}
     with pytest.raises(UsageError, match="between 0 and 1"):
         parse_config({**data, "continuations": {"fractions": [0.5, 1.0]}})
+    with pytest.raises(UsageError, match="kinds names 'tall'"):
+        shown_kinds(parse_config({**data, "continuations": {"kinds": ["tall"]}, "kinds": {"short": {}}}))
     with pytest.raises(UsageError, match="prompts must not be empty"):
         parse_config({**data, "continuations": {"prompts": [" "]}})
+
+
+def test_kinds_are_those_of_the_run_unless_some_are_chosen() -> None:
+    data = {"name": "x", "subject": {"model": "m"}, "coder": {"path": "c"}, "kinds": {"short": {}, "tall": {}}}
+    assert shown_kinds(parse_config(data)) == ("base", "short", "tall")
+    assert shown_kinds(parse_config({**data, "continuations": {"kinds": ["tall", "base"]}})) == ("base", "tall")
 
 
 def test_prompts_come_from_held_out_documents_each_before_any_comes_again() -> None:
