@@ -13,12 +13,14 @@ import yaml
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from nlsim.base import Section, fingerprint_view
+from nlsim.blog.config import BlogConfig
 from nlsim.calibrate.config import CalibrateConfig
 from nlsim.coders.config import CoderConfig
 from nlsim.continuations.config import ContinuationsConfig
 from nlsim.corpus.config import CorpusConfig
 from nlsim.errors import DataError, UsageError
 from nlsim.explain.config import ExplainConfig
+from nlsim.finetune.config import FinetuneConfig
 from nlsim.latents.config import CacheConfig, IndexConfig, LatentsConfig
 from nlsim.lm.config import LmConfig
 from nlsim.reconstruct.config import ReconstructConfig
@@ -47,7 +49,9 @@ class Config(Section):
     """Everything that determines a run."""
 
     name: str = Field(description="Name of the run; its default place is runs/<name>.", pattern=r"^[A-Za-z0-9._-]+$")
-    experiment: Literal["article"] = Field("article", description="Which pipeline of stages to carry out.")
+    experiment: Literal["article", "blog", "finetune"] = Field(
+        "article", description="Which pipeline of stages to carry out."
+    )
     seed: int = Field(0, description="Seed of every random choice that has no seed of its own.", ge=0)
     corpus: CorpusConfig = Field(default_factory=CorpusConfig, description="The text.")
     subject: SubjectConfig = Field(description="The model under study.")
@@ -66,6 +70,10 @@ class Config(Section):
     reconstruct: ReconstructConfig = Field(default_factory=ReconstructConfig, description="Patched losses.")
     continuations: ContinuationsConfig = Field(
         default_factory=ContinuationsConfig, description="Continuations of prompts, for the interactive page."
+    )
+    blog: BlogConfig = Field(default_factory=BlogConfig, description="What the experiment `blog` measures.")
+    finetune: FinetuneConfig = Field(
+        default_factory=FinetuneConfig, description="How the experiment `finetune` teaches a model to simulate."
     )
     report: ReportConfig = Field(default_factory=ReportConfig, description="The report.")
     kind: KindName = Field("base", description="What the run's own explanations are called beside those of `kinds`.")
@@ -154,10 +162,18 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
         except yaml.YAMLError as error:
             raise UsageError(f"--set {key}: {value!r} is not a YAML value", "quote it") from error
         set_path(data, key, parsed)
+        sources = {path: source for path, source in sources.items() if not path.startswith(f"{key}.")}
         sources.update({path: "--set" for path, _ in leaves(parsed, key)})
     config = parse_config(data)
-    final = {path: "default" for path, _ in leaves(config.model_dump(mode="json"))}
-    return Loaded(config, final | {path: source for path, source in sources.items() if path in final})
+    found = {path: _source(path, sources) for path, _ in leaves(config.model_dump(mode="json"))}
+    return Loaded(config, found)
+
+
+def _source(path: str, sources: Mapping[str, str]) -> str:
+    """Where a leaf's value comes from: its own line, or that of a word which stands for the section it is in."""
+    parts = path.split(".")
+    upwards = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((sources[above] for above in upwards if above in sources), "default")
 
 
 def parse_config(data: Any) -> Config:

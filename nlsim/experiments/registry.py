@@ -21,4 +21,8 @@ def pipeline_of(config: Config) -> Pipeline:
         from nlsim.experiments.blog import blog
 
         return blog(config)
-    raise UsageError(f"no experiment is called {config.experiment!r}", "there are: article, blog")
+    if config.experiment == "finetune":
+        from nlsim.experiments.finetune import finetune
+
+        return finetune(config)
+    raise UsageError(f"no experiment is called {config.experiment!r}", "there are: article, blog, finetune")

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from nlsim.corpus.splits import Split
+from nlsim.corpus.splits import Split, unit_hash
 from nlsim.errors import DataError, UsageError
 from nlsim.latents.config import LatentsConfig
 from nlsim.latents.index import LatentTable
@@ -25,6 +25,9 @@ def select_latents(config: LatentsConfig, table: LatentTable, seed: int) -> npt.
         & (table.rows_MS[:, Split.SCORE] >= config.min_score_rows)
         & (table.density() <= config.max_density)
     )
+    if config.part != (0.0, 1.0):
+        low, high = config.part
+        passes &= np.array([low <= unit_hash("latent", latent) < high for latent in range(width)])
     if not passes.any():
         raise DataError(
             f"none of the {width} latents passes the thresholds of the section latents",

@@ -30,6 +30,7 @@ from nlsim.report.blog_tables import (
 )
 from nlsim.report.gather import Metrics, latent_metrics, score_metrics
 from nlsim.report.page import Browser, Figure, Part, Story
+from nlsim.report.story import beside
 from nlsim.report.svg import number
 from nlsim.report.tables import Table
 
@@ -66,11 +67,6 @@ def tell_blog(
     """The whole story of a run."""
     kinds = {config.kind: None, **{kind: kind for kind in config.kinds}}
     heats = {name: of_kind(inputs, name)["identify"].arrays(0, "heat") for name in kinds}
-    downloads = {
-        "../metrics.json": "every number on this page with n and interval (docs/metrics.md)",
-        "tables.zip": "the tables as CSV",
-        "report.md": "this page as Markdown",
-    }
     return Story(
         config.report.title or f"nlsim: {config.name}",
         f"{config.subject.model} · {config.coder.path} · explanations: {', '.join(kinds)}",
@@ -88,7 +84,7 @@ def tell_blog(
         browser,
         provenance,
         config.to_yaml(),
-        downloads,
+        beside(config),
     )
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from nlsim import __version__
 from nlsim.report.blog import gather_blog, tell_blog
 from nlsim.report.browse import browse
-from nlsim.report.gather import gather
+from nlsim.report.finetune import tell_finetune
+from nlsim.report.gather import Metrics, gather
 from nlsim.report.page import Story, html, markdown, tables
 from nlsim.report.story import tell
 
@@ -27,6 +28,9 @@ def make(context: StageContext) -> None:
     if config.experiment == "blog":
         metrics = gather_blog(config, inputs)
         story = tell_blog(config, metrics, inputs, browse(context), provenance(context))
+    elif config.experiment == "finetune":
+        metrics = Metrics(inputs["judge"].json(0, "metrics"))
+        story = tell_finetune(config, metrics, inputs["train"], provenance(context))
     else:
         metrics = gather(config, inputs)
         scores, reliability = inputs["score"].tables("scores"), inputs["calibrate"].table(0, "reliability")

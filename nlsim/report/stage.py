@@ -15,7 +15,7 @@ class Report(Stage):
     """Everything a run found → `metrics.json`, `index.html`, `report.md`, `findings.txt`, tables as CSV. No torch."""
 
     name = "report"
-    sections = ("name", "experiment", "kind", "kinds", "blog", "report")
+    sections = ("name", "experiment", "kind", "kinds", "blog", "finetune", "continuations", "report")
     publishes: ClassVar[Mapping[str, str]] = {
         "metrics.json": "metrics.json",
         "index.html": "report/index.html",

@@ -41,11 +41,6 @@ def tell(
 ) -> Story:  # fmt: skip
     """The whole story of a run of the article's experiment."""
     positions = config.reconstruct.positions[0]
-    downloads = {
-        "../metrics.json": "every number on this page with n and interval (docs/metrics.md)",
-        "tables.zip": "the tables as CSV",
-        "report.md": "this page as Markdown",
-    }
     return Story(
         config.report.title or f"nlsim: {config.name}",
         f"{config.subject.model} · {config.coder.path} · explained by {config.explain.method}, "
@@ -61,8 +56,20 @@ def tell(
         browser,
         provenance,
         config.to_yaml(),
-        downloads,
+        beside(config),
     )
+
+
+def beside(config: Config) -> dict[str, str]:
+    """Files beside the page → what they hold."""
+    files = {
+        "../metrics.json": "every number on this page with n and interval (docs/metrics.md)",
+        "tables.zip": "the tables as CSV",
+        "report.md": "this page as Markdown",
+    }
+    if config.continuations.prompts_at_most:
+        files["interactive.html"] = "what the model writes, token by token, with and without its latents"
+    return files
 
 
 def headline(metrics: Metrics, positions: str) -> str:

@@ -50,7 +50,7 @@ class SimulatePool(Simulate):
         from nlsim.lm.engine import load_engine
         from nlsim.simulate.pool import draw_pool, only
         from nlsim.simulate.prompts import simulation_prompts
-        from nlsim.simulate.texts import shown_texts, window_texts
+        from nlsim.simulate.texts import check_taught, shown_texts, window_texts
         from nlsim.simulate.windows import choose_windows
 
         config, inputs, settings = context.config, context.inputs, context.config.simulate
@@ -70,6 +70,7 @@ class SimulatePool(Simulate):
         todo = [one for one in mine if one.latent in asked_about]
 
         lm = config.language_model("simulate")
+        check_taught(lm, config, inputs["tokens"], windows, [one.latent for one in todo])
         engine = load_engine(lm)
         prompts = simulation_prompts(settings, lm, engine, window_texts(inputs["tokens"], windows))
         trees = zip(prompts.trees(shown_texts(todo, settings, inputs)), todo, strict=True)

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 from nlsim.corpus.pieces import Pieces
 from nlsim.explain.explainer import read_pieces
+from nlsim.lm.adapter import check_adapter
 from nlsim.simulate.prompts import Text
 from nlsim.simulate.wording import with_score
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from nlsim.config import Config
     from nlsim.explain.explainer import Explanation
+    from nlsim.lm.config import LmConfig
     from nlsim.simulate.config import SimulateConfig
     from nlsim.simulate.windows import Windows
     from nlsim.store.artifact import Artifact
@@ -27,6 +30,14 @@ def window_texts(tokens: Artifact, windows: Windows) -> list[Text]:
         strings = pieces.strings(tokens_RT[row, start : start + length])
         found.append(Text(strings, [int(offset) for offset in windows.offsets(i)]))
     return found
+
+
+def check_taught(lm: LmConfig, config: Config, tokens: Artifact, windows: Windows, latents: Iterable[int]) -> None:
+    """Raise UsageError where a finetuned model would be asked about latents or documents that it was taught with."""
+    rows = tokens.arrays(0, "rows")
+    names = tokens.table(0, "documents").column("name").to_pylist()
+    documents = {names[document] for document in rows["document"][windows.row_N].tolist()}
+    check_adapter(lm, config.simulate, config.coder.path, latents, documents)
 
 
 def shown_texts(

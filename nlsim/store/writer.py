@@ -43,6 +43,7 @@ class ShardWriter:
         self.attempt = secrets.token_hex(8)
         self._folder = f"data/{shard:06d}-{self.attempt}"
         self._records: dict[str, ObjectRecord] = {}
+        self._kept: set[str] = set()
         self._counts: dict[str, int] = {}
         self._engine: dict[str, str] = {}
         self._started = time.time()
@@ -81,6 +82,21 @@ class ShardWriter:
         """Note facts about what computes the shard."""
         self._engine.update(facts)
 
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep bytes from which a later attempt at this shard can carry on (see `kept`), replacing what was kept under
+        the name. They are no part of the output; a commit removes them, and so does `nlsim gc` in time."""
+        self._check_open()
+        self._kept.add(name)
+        self._objects.put(self._kept_key(name), data)
+
+    def kept(self, name: str) -> bytes | None:
+        """What an earlier attempt at this shard kept under `name`; None for nothing."""
+        self._kept.add(name)
+        try:
+            return self._objects.get(self._kept_key(name))
+        except MissingObjectError:
+            return None
+
     def commit(self) -> CommitRecord:
         """Make the shard count, and return its record: this attempt's, or the one that another attempt committed first.
 
@@ -109,6 +125,7 @@ class ShardWriter:
         self._closed = True  # from here on the record may be there whatever happens: the data must stay
         if self._objects.put_if_absent(self._commit_key, mine.to_bytes()):
             self._committed(mine)
+            self._objects.delete(self._kept_key(name) for name in sorted(self._kept))
             return mine
         try:
             theirs = CommitRecord.from_bytes(
@@ -142,6 +159,9 @@ class ShardWriter:
         record = ObjectRecord(key=f"{self._folder}/{name}", size=facts.size, sha256=facts.sha256, blocks=facts.blocks)
         self._records[name] = record  # before the write, so that one that fails half-way is discarded too
         self._objects.put(f"{self._root}/{record.key}", data)
+
+    def _kept_key(self, name: str) -> str:
+        return f"{self._root}/data/{self._identity['shard']:06d}-kept/{name}"
 
     def _remove(self) -> None:
         self._objects.delete(f"{self._root}/{record.key}" for record in self._records.values())

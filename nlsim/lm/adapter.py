@@ -1,0 +1,99 @@
+"""LoRA adapters: where they are, and what those that nlsim trained know of their own training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nlsim.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from nlsim.lm.config import LmConfig
+    from nlsim.simulate.config import SimulateConfig
+
+CARD = "nlsim.json"
+"""File beside peft's that says what the adapter was taught with."""
+FILES = ("adapter_model.safetensors", "adapter_config.json", CARD)
+TEMPLATE = ("prompt", "positions", "order", "shots", "show_score", "window")
+"""Settings of `simulate` that decide what a prompt looks like."""
+
+
+def adapter_folder(adapter: str) -> str:
+    """Where peft reads an adapter from: a folder or hub name as it is, a copy of what an s3:// URL names."""
+    if not adapter.startswith("s3://"):
+        return adapter
+    from nlsim.store.cache import cache_folder
+    from nlsim.store.objects import MissingObjectError, open_objects
+
+    objects = open_objects(adapter)
+    found: dict[str, bytes] = {}
+    for name in FILES:
+        try:
+            found[name] = objects.get(name)
+        except MissingObjectError as error:
+            if name != CARD:
+                raise DataError(f"no adapter at {adapter} ({name} is missing)", "check lm.adapter") from error
+    digest = hashlib.sha256(b"".join(found[name] for name in sorted(found))).hexdigest()[:32]
+    folder = cache_folder() / "adapters" / digest
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in found.items():
+        if not (folder / name).is_file():
+            temporary = folder / f".{name}.{digest[:8]}"
+            temporary.write_bytes(data)
+            temporary.replace(folder / name)
+    return str(folder)
+
+
+def adapter_identity(adapter: str | None) -> dict[str, str]:
+    """What pins down an adapter's weights: the SHA-256 of its files where they are at hand, else its name."""
+    if not adapter:
+        return {}
+    folder = Path(adapter)
+    if not folder.is_dir():
+        return {"adapter": adapter}
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    return {f"adapter {name}": hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+
+
+def template_of(settings: SimulateConfig, lm: LmConfig) -> dict[str, Any]:
+    """What decides the form of a prompt, as plain JSON."""
+    return {**{name: getattr(settings, name) for name in TEMPLATE}, "template": lm.template, "date": lm.date}
+
+
+def read_card(adapter: str | None) -> Mapping[str, Any] | None:
+    """What an adapter that nlsim trained says of its training; None for any other."""
+    path = Path(adapter_folder(adapter)) / CARD if adapter else None
+    if path is None or not path.is_file():
+        return None
+    card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return card
+
+
+def check_adapter(
+    lm: LmConfig, settings: SimulateConfig, coder: str, latents: Iterable[int], documents: Iterable[str]
+) -> None:
+    """Raise UsageError where an adapter would be asked what it was taught (latents of its coder, documents), or in
+    another form of prompt than it knows. Adapters without a card are taken as they are."""
+    card = read_card(lm.adapter)
+    if card is None:
+        return
+    asked = template_of(settings, lm)
+    if changed := sorted(name for name, value in card["template"].items() if asked.get(name) != value):
+        raise UsageError(
+            f"the adapter was taught with other prompts ({', '.join(changed)})",
+            "use the settings of simulate and lm that it was trained with: " + json.dumps(card["template"]),
+        )
+    if card["coder"] == coder and (known := set(card["latents"]) & set(latents)):
+        raise UsageError(
+            f"the adapter was taught {len(known)} of the latents asked about, as {min(known)}",
+            "choose others: latents.part keeps two runs apart",
+        )
+    if seen := set(card["documents"]) & set(documents):
+        raise UsageError(
+            f"the adapter was taught with {len(seen)} of the documents asked about, as {min(seen)}",
+            "give both runs the same corpus.seed and corpus.fractions",
+        )

@@ -1,0 +1,99 @@
+"""The blog's experiments on the fixtures, once and small: every number is there, and those that must hold do."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nlsim.report.gather import Metrics
+
+ROOT = Path(__file__).parents[2]
+SMALL = (
+    "latents.count=24", "simulate.evaluation_rows=6", "simulate.calibration_rows=6", "blog.rows=6",
+    "blog.planted_rows=3", "blog.counts=[1, 8, 64]", "blog.aligned_reads=20", "blog.draws=200",
+    "kinds.asked.simulate.pool=6", "score.scorers=[detection]",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    url = tmp_path_factory.mktemp("blog") / "run"
+    words = [word for setting in SMALL for word in ("--set", setting)]
+    done = subprocess.run(
+        [sys.executable, "-m", "nlsim.cli.main", "run", "configs/blog-tiny.yaml", "--run", str(url), *words],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return url
+
+
+@pytest.fixture(scope="module")
+def metrics(folder: Path) -> Metrics:
+    stored = json.loads((folder / "metrics.json").read_text())
+    assert stored["schema"] == 1
+    return Metrics(stored["metrics"])
+
+
+def value(metrics: Metrics, name: str, kind: str | None = None, **condition: Any) -> float:
+    row = metrics.row(name, kind, **condition)
+    assert row is not None, (name, kind, condition)
+    assert row["value"] is not None, row
+    return float(row["value"])
+
+
+def test_all_true_latents_are_the_coder_and_fewer_lose_more(metrics: Metrics) -> None:
+    whole, none = (value(metrics, "kl", task="limits", keep=keep) for keep in ("coder", "zero"))
+    strongest = [value(metrics, "kl", task="limits", keep="strongest", count=n) for n in (1, 8, 64)]
+    random = [value(metrics, "kl", task="limits", keep="random", count=n) for n in (1, 8, 64)]
+    assert value(metrics, "kl", task="limits", keep="clean") == 0
+    assert strongest[2] == random[2] == pytest.approx(whole, rel=1e-5)  # more than are ever active
+    assert strongest[0] > strongest[1] > strongest[2]
+    assert none > strongest[0]
+    assert value(metrics, "ce_relative_error", task="limits", keep="clean") == 0
+
+
+def test_a_planted_simulator_that_makes_no_mistake_is_the_coder(metrics: Metrics) -> None:
+    perfect = value(metrics, "ce", task="limits", keep="planted", recall=1.0, false_rate=0.0)
+    wrong = value(metrics, "ce", task="limits", keep="planted", recall=1.0, false_rate=0.1)
+    rows = {row["condition"]["keep"]: row["n"] for row in metrics.all("ce", task="limits")}
+    assert rows["planted"] < rows["coder"]
+    assert wrong > perfect
+
+
+def test_every_kind_has_every_table(metrics: Metrics) -> None:
+    for kind in (None, "short", "asked"):
+        for name in ("recall", "specificity", "auc", "balanced_accuracy", "explained_active", "failed"):
+            assert 0 <= value(metrics, name, kind, task="identify") <= 1
+        for pool in ("all", "published"):
+            for name in ("f1", "precision", "precision_at"):
+                assert metrics.row(name, kind, task="identify", pool=pool) is not None
+        assert metrics.row("alignment", kind, task="identify", latents="random") is not None
+        assert metrics.row("correlation", kind, task="value", target="quantile") is not None
+        assert metrics.row("false_positive_rate", kind, task="identify", threshold=0.999) is not None
+        assert metrics.row("rank_correlation", kind, task="predict", scorer="detection") is not None
+    assert len({value(metrics, "auc", kind, task="identify") for kind in (None, "short", "asked")}) == 3
+
+
+def test_help_lies_between_nothing_and_everything(metrics: Metrics) -> None:
+    """Mistake 28: both directions are there by name."""
+    whole, none = (value(metrics, "kl", task="help", keep=keep) for keep in ("coder", "none"))
+    for kind in (None, "short"):
+        found = value(metrics, "kl", kind, task="help", keep="found")
+        assert whole <= found <= none + 1e-9
+        assert value(metrics, "kl_reverse", kind, task="help", keep="found") != found
+        spread = [value(metrics, f"kl_{part}", kind, task="help", keep="found") for part in ("p25", "p50", "p75")]
+        assert spread == sorted(spread)
+
+
+def test_the_report_compares_with_what_was_published(folder: Path) -> None:
+    page = (folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert "Beside the published numbers" in page
+    assert "sharpened by temperature" in page
+    assert page.count("<svg") >= 14
+    assert len(page.encode()) < 5e6
+    assert "F1, 50 active and 1,000 inactive" in (folder / "report" / "report.md").read_text(encoding="utf-8")
