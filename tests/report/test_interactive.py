@@ -31,7 +31,7 @@ def test_opens_from_disk_without_network_or_errors(open_page: Any, text: str) ->
     assert opened.requests == []
     assert opened.page.title() == "A <tiny> run: continuations"
     assert opened.page.locator("#strip .col").count() == BEGUN + WRITTEN - 1
-    assert opened.page.locator("#latents li").count() == 13
+    assert opened.page.locator("#latents li").count() == 12
 
 
 def test_tokens_are_coloured_and_labelled_by_kl(open_page: Any, text: str) -> None:
@@ -73,9 +73,9 @@ def test_conditions_and_fractions_change_what_is_kept(open_page: Any, text: str)
     assert "Rebuilt from all true latents" in opened.locator("#said").inner_text()
     opened.keyboard.press("Home")
     assert opened.locator("#latents .mark.kept").count() == 0
-    opened.get_by_text("found latents (top)").first.click()
+    opened.select_option("#kind", "top")
+    opened.locator("#conditions").get_by_text("found latents").click()
     assert opened.locator("#fraction").is_disabled()
-    assert opened.locator("#kind").input_value() == "top"
     assert set(opened.locator("#latents .mark span").all_text_contents()) == {
         "found",
         "missed",
@@ -123,7 +123,7 @@ def test_the_keyboard_goes_from_tokens_to_latents_and_back(open_page: Any, text:
 
 
 def test_links_lead_to_what_was_shown_and_wrong_ones_do_not_hurt(open_page: Any, text: str) -> None:
-    opened = open_page(text, "#prompt=2&condition=help:top&compare=none&token=8&latent=50&mode=same").page
+    opened = open_page(text, "#prompt=2&condition=help&kind=top&compare=none&token=8&latent=50&mode=same").page
     opened.wait_for_function("document.querySelector('#detail-title').textContent === 'Latent 50'")
     assert opened.locator("#prompt").input_value() == "2"
     assert opened.locator("#compare").input_value() == "none"
@@ -144,7 +144,7 @@ def test_links_lead_to_what_was_shown_and_wrong_ones_do_not_hurt(open_page: Any,
 
 
 def test_searching_filtering_and_sorting_latents(open_page: Any, text: str) -> None:
-    opened = open_page(text, "#condition=help:quantiles&token=7").page
+    opened = open_page(text, "#condition=help&kind=quantiles&token=7").page
     opened.select_option("#filter", "false")
     assert opened.locator("#latents button").get_attribute("data-latent") == "1199"
     opened.select_option("#filter", "all")

@@ -13,7 +13,7 @@
   // Conditions. A label (`top:0.3`, `help:base`, `coder`, `none`) is what the data calls one.
   const ordered = (condition) => condition === "top" || condition === "random";
   const label = () => {
-    if (!ordered(state.condition)) return state.condition;
+    if (!ordered(state.condition)) return `${state.condition}:${state.kind}`;
     if (state.fraction <= 0) return "none";
     return state.fraction >= 1 ? "coder" : `${state.condition}:${state.fraction}`;
   };
@@ -90,7 +90,8 @@
 
   const showScale = () => {
     const swatch = (n) => element("span", { class: `k${n}` }, n === 0 ? `< ${EDGES[0]}` : `${EDGES[n - 1]}${n === 7 ? "+" : ""}`);
-    $("scale").replaceChildren(element("span", { class: "soft" }, "KL in nats, from"), ...[0, 1, 2, 3, 4, 5, 6, 7].map(swatch));
+    $("scale").replaceChildren(element("span", { class: "soft" }, "KL in nats, from"), ...[0, 1, 2, 3, 4, 5, 6, 7].map(swatch),
+      element("span", { class: "soft" }, "Framed: the chosen token; dashed: the one read before it, whose latents are listed."));
     $("scale").setAttribute("aria-label", `Colours of KL in nats: no colour below ${EDGES[0]}, then steps at ${EDGES.join(", ")}`);
   };
 
@@ -148,7 +149,7 @@
         svg("text", { class: `tick t${n + 1}`, x: x(middle[0]), y: y(middle[1]) - 7, "text-anchor": "middle" }, order === "top" ? "strongest" : "random"));
     });
     marks.forEach((name) => {
-      const line = svg("line", { class: `reference ${what(name)}${name === state.condition ? " here" : ""}`, x1: left, x2: width - right, y1: y(at(name)), y2: y(at(name)) }, svg("title", {}, `${named(name)}: KL ${nats(at(name))} nats`));
+      const line = svg("line", { class: `reference ${what(name)}${name === label() ? " here" : ""}`, x1: left, x2: width - right, y1: y(at(name)), y2: y(at(name)) }, svg("title", {}, `${named(name)}: KL ${nats(at(name))} nats`));
       parts.push(line);
       if (kindOf(name) === state.kind) parts.push(svg("text", { class: "tick", x: width - right + 4, y: free(y(at(name)) + 4) }, what(name) === "help" ? "found" : "simulated"));
     });
@@ -178,11 +179,11 @@
     return { found, said, active: active.length };
   };
   const MARKS = { true: ["✓", "kept"], false: ["✗", "missed"], null: ["–", "none"], wrong: ["＋", "wrong"] };
+  const byFraction = () => ordered(state.condition);  // false alarms are then beside the point, unless asked for
   const words = (row) => {
-    const byFraction = !kindOf(label()) || ordered(what(label()));
     if (row.wrong) return "false alarm";
     if (row.kept === null) return "no explanation";
-    return byFraction ? (row.kept ? "kept" : "left out") : row.kept ? "found" : "missed";
+    return byFraction() ? (row.kept ? "kept" : "left out") : row.kept ? "found" : "missed";
   };
   const showLatents = () => {
     const { found, said, active } = listed();
@@ -198,7 +199,7 @@
     } else if (state.token > 1) parts.push("explanations were not asked about this text");
     $("counted").textContent = `${parts.join("; ")}.`;
     const query = $("search").value.trim().toLowerCase(), filter = $("filter").value, order = $("order").value;
-    const fits = (row) => ({ all: true, kept: row.kept === true, missed: row.kept === false, false: row.wrong === true })[filter]
+    const fits = (row) => ({ all: !row.wrong || !byFraction(), kept: row.kept === true, missed: row.kept === false, false: row.wrong === true })[filter]
       && (!query || `#${row.latent} ${explanations[state.kind][row.latent] ?? ""}`.toLowerCase().includes(query));
     const keys = { value: (row) => -row.value, probability: (row) => -(row.p ?? -1), simulated: (row) => -(row.simulated ?? -1), id: (row) => row.latent };
     rows = found.filter(fits).sort((a, b) => keys[order](a) - keys[order](b) || a.latent - b.latent);
@@ -258,10 +259,13 @@
   };
 
   // Controls.
-  const pill = (value, text) => element("label", {}, element("input", { type: "radio", name: "condition", value }), element("span", {}, text));
+  const PILLS = { top: "strongest latents", random: "random latents", help: "found latents", simulated: "simulated values" };
+  const possible = (condition, kind = state.kind) => ordered(condition) ? prompt.conditions.some((name) => what(name) === condition) : prompt.conditions.includes(`${condition}:${kind}`);
+  const pill = (value) => element("label", {}, element("input", { type: "radio", name: "condition", value }), element("span", {}, PILLS[value]));
   const showControls = () => {
     $("prompt").value = String(state.prompt);
     for (const input of document.querySelectorAll("#controls input[type=radio]")) input.checked = input.value === (input.name === "mode" ? state.mode : state.condition);
+    for (const input of $("conditions").querySelectorAll("input")) input.disabled = !possible(input.value);
     $("fraction").value = String(stops.indexOf(state.fraction));
     const said = state.fraction <= 0 ? "none" : state.fraction >= 1 ? "all" : percentOf(state.fraction);
     $("kept").textContent = said;
@@ -273,9 +277,7 @@
   };
   const buildControls = () => {
     manifest.prompts.forEach((one, n) => $("prompt").append(element("option", { value: n + 1 }, `${n + 1}. ${one.text.trim().replace(/\s+/g, " ").slice(0, 70)}…${one.source ? ` (${one.source})` : ""}`)));
-    const orders = [["top", "strongest true latents"], ["random", "random true latents"]];
-    $("conditions").append(...orders.filter(([order]) => prompt.conditions.some((name) => what(name) === order)).map(([value, text]) => pill(value, text)),
-      ...["help", "simulated"].flatMap((one) => manifest.kinds.map((kind) => `${one}:${kind}`)).filter((name) => prompt.conditions.includes(name)).map((name) => pill(name, named(name))));
+    $("conditions").append(...Object.keys(PILLS).filter((value) => manifest.kinds.some((kind) => possible(value, kind))).map(pill));
     $("compare").append(element("option", { value: "" }, "nothing"), ...prompt.conditions.filter((name) => name !== "clean").map((name) => element("option", { value: name }, named(name))));
     $("kind").append(...manifest.kinds.map((kind) => element("option", { value: kind }, kind)));
     $("kind-label").hidden = !several;
@@ -287,7 +289,7 @@
   const valid = {
     prompt: (value) => manifest.prompts[value - 1] && Number(value),
     mode: (value) => ["same", "own"].includes(value) && value,
-    condition: (value) => (prompt.conditions.includes(value) || ordered(value)) && !["clean", "coder", "none"].includes(value) && value,
+    condition: (value) => Object.hasOwn(PILLS, value) && value,
     fraction: (value) => stops.includes(Number(value)) && Number(value),
     compare: (value) => (value === "" || prompt.conditions.includes(value)) && value,
     token: (value) => /^\d+$/.test(value) && Number(value) >= 1 && Number(value),
@@ -316,7 +318,7 @@
   const update = async (changes, focus = null) => {
     if (changes.prompt && changes.prompt !== state.prompt) { await load(changes.prompt); state.token = 0; }
     Object.assign(state, changes);
-    if (changes.condition && kindOf(changes.condition)) state.kind = kindOf(changes.condition);
+    if (!possible(state.condition)) state.condition = ["help", "top"].find((other) => possible(other));
     state.token = Math.min(state.token || prompt.begun, columns() - 1);
     showControls();
     showStrip();
@@ -335,7 +337,6 @@
     else if (target.id === "fraction") go({ fraction: stops[Number(target.value)] });
     else go({ [target.name || target.id]: target.value });
   });
-  $("kind").addEventListener("change", () => go({ kind: $("kind").value }));
   for (const id of ["filter", "order", "search"]) $(id).addEventListener("input", () => { showLatents(); showDetail().catch(failed); });
   const stepped = (event, steps, count, at) => {
     const step = steps[event.key];
@@ -385,7 +386,7 @@
     explanations = await unpack("explanations");
     await load(state.prompt);
     if (!stops.includes(state.fraction)) state.fraction = stops[Math.floor(stops.length / 2)];
-    if (stops.length === 2) state.condition = `help:${manifest.kinds[0]}`;
+    if (stops.length === 2) state.condition = "help";
     buildControls();
     showScale();
     $("app").hidden = false;
