@@ -9,7 +9,7 @@ from nlsim.base import Section
 
 Kind = Literal["sae", "transcoder"]
 Activation = Literal["topk", "batchtopk", "relu", "jumprelu", "groupmax"]
-Normalization = Literal["none", "layer_norm", "constant_norm"]
+Normalization = Literal["none", "layer_norm", "constant_norm", "centred"]
 
 
 class Codes(NamedTuple):
@@ -38,7 +38,7 @@ class CoderMeta(Section):
     normalization: Normalization = Field(
         default="none",
         description="What is done to each vector before it is read, and undone on what is written (SAEs only): "
-        "layer_norm: mean 0, standard deviation 1; constant_norm: length √d_in.",
+        "layer_norm: mean 0, standard deviation 1; constant_norm: length √d_in; centred: mean 0.",
     )
     skip: bool = Field(default=False, description="Whether a linear map of the input is added to the output.")
     subject: str = Field(default="", description="The language model it was trained on, where known.")

@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from nlsim.base import Section
 
+RELEASE = "saelens:"
+"""Beginning of `coder.path` for a release of SAELens."""
+
 
 class CoderConfig(Section):
     """A sparse coder: where it is, and which module of the subject it belongs to."""

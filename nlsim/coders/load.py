@@ -54,11 +54,14 @@ def load_coder(config: CoderConfig, device: str = "cpu") -> SparseCoder:
     return SparseCoder(_renamed(coder.meta, config), coder.tensors)
 
 
-def coder_meta(config: CoderConfig) -> CoderMeta:
-    """The configured coder's metadata; reads no weights where the format keeps them apart. Raises as `load_coder`."""
+def coder_meta(config: CoderConfig, download: bool = True) -> CoderMeta:
+    """The configured coder's metadata; reads no weights where the format keeps them apart. Raises as `load_coder`, and
+    DataError without `download` for a coder of the hub that is not here."""
     if config.path.startswith(saelens.RELEASE):
+        if not download:
+            raise DataError(f"{config.path} may not be here", "let it be downloaded")
         return load_coder(config).meta
-    path = locate(config)
+    path = locate(config, download)
     return _renamed(_format(path).meta(path), config)
 
 
@@ -86,13 +89,13 @@ def check_fit(meta: CoderMeta, d_in: int, d_out: int) -> None:
         )
 
 
-def locate(config: CoderConfig) -> Path:
+def locate(config: CoderConfig, download: bool = True) -> Path:
     """The file or folder that the configuration means; shipped coders and the hub's are found by name."""
     source, _, name = config.path.partition(":")
     if source == "nlsim" and name:
         path = _shipped(name)
     elif source == "hub" and name:
-        path = _downloaded(name)
+        path = _downloaded(name, download)
     else:
         path = Path(config.path).expanduser()
     if path.is_dir() and config.hookpoint and (path / config.hookpoint).is_dir():
@@ -118,7 +121,7 @@ def _shipped(name: str) -> Path:
     return known[name]
 
 
-def _downloaded(name: str) -> Path:
+def _downloaded(name: str, download: bool) -> Path:
     owner, _, rest = name.partition("/")
     repository, _, folder = rest.partition("/")
     if not repository:
@@ -126,7 +129,8 @@ def _downloaded(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        root = snapshot_download(f"{owner}/{repository}", allow_patterns=f"{folder}/*" if folder else None)
+        wanted = f"{folder}/*" if folder else None
+        root = snapshot_download(f"{owner}/{repository}", allow_patterns=wanted, local_files_only=not download)
     except Exception as error:  # the hub's client raises many unrelated types; all mean that the files are not here
         raise download_failure(f"the coder {name}", error) from error
     return Path(root) / folder

@@ -1,11 +1,13 @@
 """SAELens coders: folders and published releases, read through the `sae-lens` package."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from nlsim.coders.coder import Activation, CoderMeta, Normalization
+from nlsim.coders.config import RELEASE
 from nlsim.coders.files import download_failure, first_line, read_json
 from nlsim.coders.fold import folded_norms, gated
 from nlsim.coders.sparse import SparseCoder
@@ -14,7 +16,6 @@ from nlsim.errors import DataError, UsageError
 if TYPE_CHECKING:
     from sae_lens import SAE
 
-RELEASE = "saelens:"
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 ACTIVATIONS: dict[str, Activation] = {
     "standard": "relu",
@@ -32,6 +33,20 @@ NORMALIZATIONS: dict[str | None, Normalization] = {
     "layer_norm": "layer_norm",
     "constant_norm_rescale": "constant_norm",
 }
+
+
+HARMLESS = {
+    "center_unembed",
+    "fold_ln",
+    "device",
+    "dtype",
+    "torch_dtype",
+    "n_devices",
+    "revision",
+    "attn_implementation",
+}
+"""Options of TransformerLens' models that leave every hookpoint's activations as they are. (Folding a norm's gain into
+the next weights changes none: `hook_normalized` is before the gain.)"""
 
 
 def matches(path: Path) -> bool:
@@ -106,10 +121,29 @@ def _meta(config: dict[str, Any], where: str) -> CoderMeta:
         width=config["d_sae"],
         activation=ACTIVATIONS[architecture],
         k=config.get("k"),
-        normalization=NORMALIZATIONS[normalization],
+        normalization=_centred(NORMALIZATIONS[normalization], transcoder, details, where),
         skip="skip" in architecture,
         subject=details.get("model_name") or "",
     )
+
+
+def _centred(normalization: Normalization, transcoder: bool, details: dict[str, Any], where: str) -> Normalization:
+    """What has to be done to the activations of the plain model, for a coder of a model that was changed on loading.
+
+    TransformerLens can centre all weights that write to the residual stream, which takes the mean off every vector of
+    the stream and off what modules add to it. Layer norms do that themselves. Raises DataError for other changes.
+    """
+    changes = {name for name, value in (details.get("model_from_pretrained_kwargs") or {}).items() if value}
+    hook = str(details.get("hook_name") or "")
+    stream = re.search(r"hook_(resid_|mlp_out|attn_out|embed)", hook) is not None
+    if "center_writing_weights" in changes and stream and not transcoder and normalization != "constant_norm":
+        changes.remove("center_writing_weights")
+        normalization = "centred" if normalization == "none" else normalization
+    if left := sorted(changes - HARMLESS):
+        raise DataError(
+            f"{where} was trained on a model changed by {', '.join(left)}", "use a coder of the plain model"
+        )
+    return normalization
 
 
 def _converted(sae: Any, found: CoderMeta) -> SparseCoder:

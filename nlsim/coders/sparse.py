@@ -140,6 +140,9 @@ class SparseCoder:
         """Shift and scale of each vector, [N, 1]."""
         if self.meta.normalization == "layer_norm":
             return x_ND.mean(1, keepdim=True), x_ND.std(1, keepdim=True) + EPSILON
+        if self.meta.normalization == "centred":
+            mean_N1 = x_ND.mean(1, keepdim=True)
+            return mean_N1, torch.ones_like(mean_N1)
         norm_N1 = x_ND.norm(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
         return torch.zeros_like(norm_N1), norm_N1 / self.meta.d_in**0.5
 

@@ -30,7 +30,7 @@ def locate(config: SubjectConfig) -> Location:
         from nlsim.subject.smollm2 import smollm2_folder
 
         return Location(str(smollm2_folder()), None, local=True)
-    folder = _local_folder(config.model)
+    folder = local_folder(config.model)
     if folder is None:
         return Location(config.model, config.revision, local=False)
     if not folder.is_dir():
@@ -57,7 +57,7 @@ def _identity(config: SubjectConfig, weights: bool) -> dict[str, str]:
         from nlsim.subject.smollm2 import GGUF_SHA256
 
         return {"model": GGUF_SHA256}
-    if _local_folder(config.model) is None:
+    if local_folder(config.model) is None:
         return {"revision": config.revision or "main"}
     folder = Path(locate(config).path)
     names = {p.name for p in folder.iterdir() if p.suffix in {".json", ".safetensors", ".model"} and p.is_file()}
@@ -66,7 +66,7 @@ def _identity(config: SubjectConfig, weights: bool) -> dict[str, str]:
     return {name: file_sha256(folder / name) for name in sorted(names)}
 
 
-def _local_folder(model: str) -> Path | None:
+def local_folder(model: str) -> Path | None:
     """The folder that a name means, or None for a hub name (`owner/name`, or a bare name that is no folder here)."""
     if model.startswith("nlsim:"):
         assets = Path(str(resources.files("nlsim.assets")))

@@ -127,6 +127,24 @@ def test_saelens(tmp_path: Path, architecture: str, options: dict[str, Any]) -> 
     assert coder.meta.hookpoint == (arrow if "transcoder" in architecture else "blocks.1.ln2.hook_normalized")
 
 
+@pytest.mark.parametrize("normalization", ["none", "layer_norm"])
+def test_saelens_coders_of_models_with_centred_weights(tmp_path: Path, normalization: str) -> None:
+    """gpt2-small-res-jb and its like: in the plain model the mean of every vector has to be taken off, and put back."""
+    theirs = saelens("standard", normalize_activations=normalization)
+    theirs.cfg.metadata.hook_name = "blocks.8.hook_resid_pre"
+    theirs.cfg.metadata.model_from_pretrained_kwargs = {"center_writing_weights": True, "fold_ln": True}
+    theirs.save_model(tmp_path)
+    x_ND = inputs()
+    mean_N1 = x_ND.mean(1, keepdim=True)
+    with torch.no_grad():
+        acts_NM, y_ND = theirs.encode(x_ND - mean_N1), theirs(x_ND - mean_N1) + mean_N1
+    assert_equal(from_path(tmp_path, None), x_ND, acts_NM, y_ND)
+    theirs.cfg.metadata.model_from_pretrained_kwargs = {"fold_value_biases": True}
+    theirs.save_model(tmp_path)
+    with pytest.raises(DataError, match="was trained on a model changed by fold_value_biases"):
+        from_path(tmp_path)
+
+
 @pytest.mark.parametrize("architecture", ["batchtopk", "matryoshka_batchtopk"])
 def test_saelens_trained_over_batches(tmp_path: Path, architecture: str) -> None:
     """What training stores for use is a JumpReLU coder with the threshold it found."""
