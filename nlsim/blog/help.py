@@ -53,7 +53,7 @@ def measure_help(context: StageContext) -> None:
     studied_M = studied(kinds[config.kind], index.width)
     found = {kind: found_keys(simulate, index, at_R, config.calibrate.least_mass) for kind, simulate in kinds.items()}
     around = settings.help_positions == "last" and settings.help_earlier == "coder"
-    lines = LossLines(("kind", "keep"))
+    lines = LossLines({"kind": "string", "keep": "string"})
     for start, stop in batches(first, last, settings.batch_rows, last):
         at_N = at_R[np.isin(row_R, rows[start:stop])]
         batch = batch_of(index.rows, at_N)

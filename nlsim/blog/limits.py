@@ -86,7 +86,8 @@ def measure_limits(context: StageContext) -> None:
     mine = np.flatnonzero(windows.split_N == Split.EVALUATE)
     first, last = (int(cut) for cut in cuts(len(mine), context.shards)[context.shard : context.shard + 2])
     document_R = np.asarray(inputs["tokens"].arrays(0, "rows")["document"], np.int64)
-    lines = LossLines(("keep", "count", "draw", "recall", "false_rate"))
+    lines = LossLines({"keep": "string", "count": "int64", "draw": "int64", "recall": "double", "false_rate": "double"})
+    mean_M = active_means(index)
     for start, stop in batches(first, last, settings.batch_rows, settings.planted_rows):
         at_N = windows.at_R[np.isin(windows.window_R, mine[start:stop])]
         run = clean_run(subject, coder, batch_of(index.rows, at_N))
@@ -94,7 +95,7 @@ def measure_limits(context: StageContext) -> None:
         conditions = kept_conditions(settings)
         if start < settings.planted_rows:
             conditions += planted_conditions(settings)
-        for condition, output_ND in outputs(run, coder, conditions, at_N, active_means(index), config.seed):
+        for condition, output_ND in outputs(run, coder, conditions, at_N, mean_M, config.seed):
             losses = run.losses(output_ND, run.places("all"), reverse=True)
             lines.add(losses, condition._asdict(), row_N, document_R[row_N])
             context.progress(start - first, last - first, "rows")

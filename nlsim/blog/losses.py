@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,9 +24,9 @@ MEASURES = ("ce", "kl", "kl_reverse", "top1")
 class LossLines:
     """Collects losses, one line per condition and group of positions (a row, or a single read)."""
 
-    def __init__(self, condition: Sequence[str]) -> None:
-        """`condition`: the columns that tell conditions apart."""
-        self._condition = tuple(condition)
+    def __init__(self, condition: Mapping[str, str]) -> None:
+        """`condition`: the columns that tell conditions apart, with their Arrow types."""
+        self._condition = dict(condition)
         self._columns: dict[str, list[Any]] = {
             name: [] for name in ("group", "document", *condition, "tokens", *MEASURES)
         }
@@ -53,7 +53,10 @@ class LossLines:
         """Columns group, document, those of the condition, tokens, ce, kl and kl_reverse (nats), top1 (share)."""
         import pyarrow as pa
 
-        return pa.table(self._columns)
+        whole = dict.fromkeys(("group", "document", "tokens"), "int64")
+        types = {**whole, **self._condition, **dict.fromkeys(MEASURES, "double")}
+        named = {name: pa.type_for_alias(kind) for name, kind in types.items()}
+        return pa.table({name: pa.array(column, named[name]) for name, column in self._columns.items()})
 
 
 def limit_rows(losses: pyarrow.Table, draws: int, level: float) -> list[Row]:

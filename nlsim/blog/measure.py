@@ -40,7 +40,7 @@ def measure(context: StageContext) -> None:
     rows += threshold_sweep(pairs, bootstrap, settings.thresholds)
     rows += tail_rows(pairs, bootstrap, settings.thresholds, settings.tail)
     context.progress(2, STEPS, "steps")
-    decoder_MD = load_coder(config.coder, "cpu").decoder_MD.float().numpy()
+    decoder_MD = load_coder(config.coder, "cpu").decoder_MD.detach().numpy()
     rows += alignment(pairs, decoder_MD, bootstrap, settings.aligned_reads, config.seed)
     context.progress(3, STEPS, "steps")
     digits = read_pairs(inputs["values"], index, reads, least) if "values" in inputs else pairs

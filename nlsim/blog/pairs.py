@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from nlsim.calibrate.signals import read_signals
+from nlsim.errors import DataError
 from nlsim.simulate.windows import Windows
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def read_pairs(simulate: Artifact, index: LatentIndex, reads: Ints, least_mass: 
         explained += status.count("ok")
         tiles = (name.removesuffix(".safetensors") for name in sorted(record.objects) if name.startswith("tile-"))
         columns += [_tile(simulate.arrays(shard, tile), reads, least_mass) for tile in tiles]
+    if not columns:
+        raise DataError("no latent was asked about", "see the status column of the explanations table")
     latent_P, read_P, expected_P, odds_P, weight_P = (np.concatenate(parts) for parts in zip(*columns, strict=True))
     order_P = np.lexsort((latent_P, read_P))
     codes = index.codes_of_rows(np.unique(at_R // index.context))

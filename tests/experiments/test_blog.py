@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from byte_models import byte_tokenizer
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from nlsim.report.gather import Metrics
 
@@ -15,15 +18,38 @@ ROOT = Path(__file__).parents[2]
 SMALL = (
     "latents.count=24", "simulate.evaluation_rows=6", "simulate.calibration_rows=6", "blog.rows=6",
     "blog.planted_rows=3", "blog.counts=[1, 8, 64]", "blog.aligned_reads=20", "blog.draws=200",
-    "kinds.asked.simulate.pool=6", "score.scorers=[detection]",
+    "kinds.sampled.simulate.pool=6", "score.scorers=[detection]", "continuations={}",
 )  # fmt: skip
+ASKED = """kinds.asked={simulate: {prompt: binary, positions: last, pool: 6, show_score: detection, shots: 1,
+ lm: {model: '%s', template: base}}}"""
+
+
+def write_opinionated(folder: Path) -> Path:
+    """A Llama of random weights whose next token is nearly always 0 or 1."""
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(
+        LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=8192, tie_word_embeddings=False, **shape)
+    )
+    with torch.no_grad():
+        model.model.embed_tokens.weight[:, 0] = 1.0
+        model.lm_head.weight.zero_()
+        for digit in "0123456789":
+            (token,) = tokenizer.encode(digit, add_special_tokens=False)
+            model.lm_head.weight[token].normal_(0, 8)
+            model.lm_head.weight[token, 0] = 4.0
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run."""
+    """A finished run, with a kind that asks two questions of a general model about a sample."""
     url = tmp_path_factory.mktemp("blog") / "run"
-    words = [word for setting in SMALL for word in ("--set", setting)]
+    asked = ASKED.replace("\n", "") % write_opinionated(tmp_path_factory.mktemp("model"))
+    words = [word for setting in (*SMALL, asked) for word in ("--set", setting)]
     done = subprocess.run(
         [sys.executable, "-m", "nlsim.cli.main", "run", "configs/blog-tiny.yaml", "--run", str(url), *words],
         cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=600,
@@ -66,7 +92,7 @@ def test_a_planted_simulator_that_makes_no_mistake_is_the_coder(metrics: Metrics
 
 
 def test_every_kind_has_every_table(metrics: Metrics) -> None:
-    for kind in (None, "short", "asked"):
+    for kind in (None, "short", "sampled", "asked"):
         for name in ("recall", "specificity", "auc", "balanced_accuracy", "explained_active", "failed"):
             assert 0 <= value(metrics, name, kind, task="identify") <= 1
         for pool in ("all", "published"):
@@ -76,7 +102,9 @@ def test_every_kind_has_every_table(metrics: Metrics) -> None:
         assert metrics.row("correlation", kind, task="value", target="quantile") is not None
         assert metrics.row("false_positive_rate", kind, task="identify", threshold=0.999) is not None
         assert metrics.row("rank_correlation", kind, task="predict", scorer="detection") is not None
-    assert len({value(metrics, "auc", kind, task="identify") for kind in (None, "short", "asked")}) == 3
+    assert len({value(metrics, "auc", kind, task="identify") for kind in (None, "short", "sampled", "asked")}) == 4
+    failed = value(metrics, "failed", "asked", task="identify")
+    assert failed < 0.5
 
 
 def test_help_lies_between_nothing_and_everything(metrics: Metrics) -> None:

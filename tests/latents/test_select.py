@@ -49,6 +49,14 @@ def test_thresholds_count_rows() -> None:
         chosen(max_density=0.4)
 
 
+def test_parts_have_no_latent_in_common_and_miss_none() -> None:
+    parts = [chosen(part=part, seed=seed) for seed, part in enumerate([(0.0, 0.3), (0.3, 0.8), (0.8, 1.0)])]
+    assert sorted(latent for part in parts for latent in part) == list(range(50))
+    assert all(parts)
+    with pytest.raises(ValidationError, match="ascending"):
+        chosen(part=(0.5, 0.5))
+
+
 def test_a_larger_random_choice_only_adds() -> None:
     small, large = chosen(choose="random", count=10), chosen(choose="random", count=20)
     assert set(small) < set(large)

@@ -19,6 +19,31 @@ def test_wilson_equals_scipy(count: tuple[int, int]) -> None:
     assert ours.low <= ours.value <= ours.high
 
 
+def test_correlation_equals_scipy_and_covers() -> None:
+    generator = np.random.default_rng(5)
+    covered = 0
+    for _ in range(60):
+        x = generator.normal(0, 1, 120)
+        y = 0.6 * x + 0.8 * generator.normal(0, 1, 120) + 1e4
+        found = Bootstrap(np.arange(120), draws=300).correlation(x, y)
+        assert found.value == pytest.approx(stats.pearsonr(x, y).statistic)
+        covered += found.low < 0.6 < found.high
+    assert covered >= 50
+    holes = np.where(np.arange(120) < 3, np.nan, y)
+    assert Bootstrap(np.arange(120)).correlation(x, holes).value == pytest.approx(
+        stats.pearsonr(x[3:], y[3:]).statistic
+    )
+    assert np.isnan(Bootstrap(np.arange(120)).correlation(x, np.ones(120)).value)
+    assert Bootstrap(np.zeros(0)).correlation([], []).n == 0
+
+
+def test_clusters_widen_the_interval_of_a_correlation() -> None:
+    generator = np.random.default_rng(6)
+    x, y = (np.repeat(generator.normal(0, 1, 40), 20) for _ in range(2))
+    alone, together = (Bootstrap(c, draws=400).correlation(x, y) for c in (np.arange(800), np.arange(800) // 20))
+    assert together.high - together.low > 2 * (alone.high - alone.low)
+
+
 def test_wilson_of_nothing_knows_nothing() -> None:
     nothing = wilson(0, 0)
     assert np.isnan(nothing.value)

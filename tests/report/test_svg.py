@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nlsim.report.heat import Heat
 from nlsim.report.svg import LEFT, WIDTH, Axis, Dot, Dots, Lines, Projection, Reference, Series, number
 
 values = st.floats(-1e6, 1e6) | st.just(math.nan)
@@ -76,3 +77,19 @@ def test_a_projection_is_monotone_and_shows_its_data(a: float, b: float, scale: 
 )
 def test_numbers_read_well(value: float, text: str) -> None:
     assert number(value) == text
+
+
+def test_a_heat_map_says_each_share_and_shades_inside_columns() -> None:
+    root = ElementTree.fromstring(Heat("t", "said", "true", [[3, 1], [0, 0], [5, 500]]).svg())
+    cells = [node for node in root.iter() if node.get("class") == "cell"]
+    titles = [node.text for cell in cells for node in cell]
+    assert titles[:2] == ["said 0, true 0: 3 of 4 (75 %)", "said 0, true 1: 1 of 4 (25 %)"]
+    assert cells[0].get("fill-opacity") == cells[5].get("fill-opacity") == "1.00"
+    assert float(cells[2].get("fill-opacity") or 1) < 0.1  # an empty column
+
+
+def test_a_vertical_line_stands_at_its_value() -> None:
+    figure = Lines("t", Axis("n"), Axis("y"), [Series("s", [0, 10], [1, 2])], verticals=[Reference("mean", 5)])
+    (line,) = [n for n in ElementTree.fromstring(figure.svg()).iter() if n.get("class") == "reference"]
+    assert line.get("x1") == line.get("x2")
+    assert LEFT < float(line.get("x1") or 0) < WIDTH

@@ -16,7 +16,7 @@ from nlsim.lm.prompts import PromptTree, count_reads, flatten
 from nlsim.lm.templates import Message, Template
 from nlsim.simulate.config import SimulateConfig
 from nlsim.simulate.prompts import AllPrompts, LastPrompts, Text, simulation_prompts
-from nlsim.simulate.wording import EXAMPLES, WORDINGS, marked, one_line, question
+from nlsim.simulate.wording import EXAMPLES, WORDINGS, marked, one_line, question, with_score
 
 TEXTS = [
     Text([" the", " cat", " sat", ".", "\n"], [0, 1, 2, 3, 4]),
@@ -189,3 +189,16 @@ def test_worked_examples_are_right_and_have_the_form_of_the_question() -> None:
     assistants = [turn.partition("<|im_end|>")[0] for turn in prompt.split("<|im_start|>assistant\n")[1:]]
     assert all(turn.startswith("Strength: ") for turn in assistants)
     assert [len(turn) for turn in assistants[:-1]] == [len("Strength: ") + 1] * 3
+
+
+@pytest.mark.parametrize("positions", ["last", "all"])
+def test_scores_are_shown_on_a_line_of_their_own_and_in_the_worked_examples(positions: str) -> None:
+    """Mistake 15: the score slot is filled with a number everywhere, with a separator and two decimals."""
+    config = SimulateConfig.model_validate({"positions": positions, "show_score": "detection", "shots": 2})
+    prompts = simulation_prompts(config, LmConfig(), Reader(), TEXTS)
+    (tree,) = prompts.trees([with_score("Animals", 0.8765)])
+    whole = prompts_of(tree, byte_tokenizer(False, ()))[0][0]
+    assert "Animals\nScore of the description: 0.88\n" in whole
+    assert whole.count("Score of the description: ") == 3
+    assert "between 0.5 (no better than chance) and 1" in whole
+    assert with_score("A", None) == with_score("A", float("nan")) == "A\nScore of the description: unknown"

@@ -392,3 +392,19 @@ def test_records_are_readable_json(artifact: Artifact, write: Write) -> None:
     assert plain["stage"] == "cache"
     assert plain["objects"]["raw.bin"]["size"] == 5
     assert isinstance(artifact.table(0, "stats"), pa.Table)
+
+
+def test_what_an_attempt_kept_serves_the_next_and_goes_with_the_commit(artifact: Artifact, write: Write) -> None:
+    first = artifact.begin(0)
+    assert first.kept("state.pt") is None
+    first.keep("state.pt", b"one")
+    first.keep("state.pt", b"two")
+    first.discard()
+    assert again(artifact).missing() == [0, 1, 2]
+    second = artifact.begin(0)
+    assert second.kept("state.pt") == b"two"
+    assert artifact.begin(1).kept("state.pt") is None
+    write(second)
+    second.commit()
+    assert not [key for key in keys(artifact) if "kept" in key]
+    assert again(artifact).verify() == []

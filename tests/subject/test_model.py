@@ -169,7 +169,8 @@ def test_losses_equal_their_definitions(subject: Subject, tokens: Tensor, monkey
     clean_PD, hidden_CPD = clean_BTD[:, :-1][mask], patched_CBTD[:, :, :-1][:, mask]
     target_P = tokens[:, 1:][mask]
     monkeypatch.setattr("nlsim.subject.model._LOGITS", VOCAB * 4)  # several chunks
-    got = subject.losses(hidden_CPD, clean_PD, target_P)
+    got = subject.losses(hidden_CPD, clean_PD, target_P, reverse=True)
+    assert got.reverse_kl_CP is not None
     for c in range(3):
         p = subject.logits(clean_PD).double().log_softmax(-1)
         q = subject.logits(hidden_CPD[c]).double().log_softmax(-1)
@@ -178,6 +179,8 @@ def test_losses_equal_their_definitions(subject: Subject, tokens: Tensor, monkey
         )
         want = nn.functional.kl_div(q, p, log_target=True, reduction="none").sum(-1)
         torch.testing.assert_close(got.kl_CP[c].double(), want, atol=1e-5, rtol=1e-4)
+        back = nn.functional.kl_div(p, q, log_target=True, reduction="none").sum(-1)
+        torch.testing.assert_close(got.reverse_kl_CP[c].double(), back, atol=1e-5, rtol=1e-4)
         assert torch.equal(got.top1_CP[c], p.argmax(-1) == q.argmax(-1))
     assert got.kl_CP[0].max() < 1e-6
     assert bool(got.top1_CP[0].all())
@@ -186,7 +189,8 @@ def test_losses_equal_their_definitions(subject: Subject, tokens: Tensor, monkey
 def test_no_positions_have_no_losses() -> None:
     subject = make_subject("pythia")
     got = subject.losses(torch.zeros(3, 0, 32), torch.zeros(0, 32), torch.zeros(0, dtype=torch.int64))
-    assert [part.shape for part in got] == [(3, 0)] * 3
+    assert [part.shape for part in got[:3]] == [(3, 0)] * 3
+    assert got.reverse_kl_CP is None
 
 
 def test_a_module_that_never_runs_is_a_usage_error(tokens: Tensor) -> None:
