@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 
 class Section(BaseModel):
@@ -16,6 +16,22 @@ class Section(BaseModel):
 def speed_only(default: Any, description: str, **constraints: Any) -> Any:
     """A field that changes how fast or where something is computed, never what: it is left out of fingerprints."""
     return Field(default, description=description, json_schema_extra={"speed_only": True}, **constraints)
+
+
+PLUGIN = "plugin:"
+"""Beginning of a configured name that means something from another package."""
+
+
+def choice_or_plugin(*choices: str) -> Any:
+    """The type of a field that takes one of `choices`, or plugin:NAME."""
+
+    def check(value: str) -> str:
+        if value not in choices and not (value.startswith(PLUGIN) and len(value) > len(PLUGIN)):
+            raise ValueError(f"Input should be {', '.join(map(repr, choices))} or {PLUGIN}NAME")
+        return value
+
+    schema = {"anyOf": [{"enum": list(choices)}, {"type": "string", "pattern": f"^{PLUGIN}.+"}]}
+    return Annotated[str, AfterValidator(check), WithJsonSchema(schema)]
 
 
 def fingerprint_view(value: Any) -> Any:

@@ -111,10 +111,10 @@ def active_quantiles(index: LatentIndex, latents: Int) -> Float32:
 
 def scores_of(score: Artifact, latents: Int) -> Float64:
     """Each latent's score: balanced accuracy of the first of detection and fuzzing that was run, or the embedding
-    scorer's AUC; NaN for a latent without one."""
+    scorer's AUC, or the balanced accuracy of a plugin's; NaN for a latent without one."""
     table = score.tables("scores")
     scorer = np.array(table.column("scorer").to_pylist())
-    chosen = next((name for name in SCORERS if (scorer == name).any()), None)
+    chosen = next((name for name in (*SCORERS, *np.unique(scorer)) if (scorer == name).any()), None)
     score_L = np.full(len(latents), np.nan)
     if chosen is None:
         return score_L

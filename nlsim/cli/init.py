@@ -103,12 +103,10 @@ def commented(chosen: Mapping[str, Any]) -> str:
     return head + "\n".join(_lines(Config, chosen, 0)) + "\n"
 
 
-def _lines(
-    model: type[BaseModel], chosen: Mapping[str, Any], depth: int, skip: set[str] = frozenset()
-) -> Iterator[str]:  # type: ignore[assignment]
+def _lines(model: type[BaseModel], chosen: Mapping[str, Any], depth: int) -> Iterator[str]:
     indent = "  " * depth
     for name, field in model.model_fields.items():
-        if name in skip:
+        if depth == 0 and name == "name":  # the file's own
             continue
         if depth == 0:
             yield ""
@@ -127,6 +125,5 @@ def _inline(value: Any) -> str:
     """A value in one line of YAML."""
     plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
     plain = list(plain) if isinstance(plain, tuple) else plain
-    return (
-        yaml.safe_dump(plain, default_flow_style=True, width=10_000, allow_unicode=True).removesuffix("...\n").strip()
-    )
+    text = yaml.safe_dump(plain, default_flow_style=True, width=10_000, allow_unicode=True)
+    return text.removesuffix("...\n").strip()

@@ -1,21 +1,24 @@
 """How latents are explained."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from nlsim.base import Section
+from nlsim.base import Section, choice_or_plugin
 from nlsim.lm.config import LmConfig
+
+Method = str if TYPE_CHECKING else choice_or_plugin("lexical", "llm", "import")
 
 
 class ExplainConfig(Section):
     """Explanations: by counting (`lexical`), by a language model (`llm`), or from a file (`import`)."""
 
-    method: Literal["lexical", "llm", "import"] = Field(
+    method: Method = Field(
         "lexical",
         description="`lexical`: rules found by counting, no language model; `llm`: written by the language model from "
-        "examples; `import`: read from `path`.",
+        "examples; `import`: read from `path`; `plugin:NAME`: another package's (docs/plugins.md).",
     )
+    options: dict[str, Any] = Field(default_factory=dict, description="Settings of a plugin, as it documents them.")
     path: str | None = Field(
         None, description="File of explanations for `import`: .json, .parquet or .csv with latent and text."
     )

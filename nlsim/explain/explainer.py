@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from nlsim.corpus.splits import Split
+from nlsim.plugins import is_plugin, load_plugin
 
 if TYPE_CHECKING:
     from nlsim.config import Config
@@ -79,6 +80,9 @@ def read_pieces(tokens: Artifact) -> list[bytes]:
 def build_explainer(evidence: Evidence) -> Explainer:
     """The explainer that the configuration names."""
     method = evidence.config.explain.method
+    if is_plugin(method):
+        explainer: Explainer = load_plugin("nlsim.explainers", method)(evidence, evidence.config.explain.options)
+        return explainer
     if method == "lexical":
         from nlsim.explain.lexical import LexicalExplainer
 

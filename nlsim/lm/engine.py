@@ -16,6 +16,7 @@ from nlsim import log
 from nlsim.errors import UsageError
 from nlsim.lm.config import LmConfig
 from nlsim.lm.prompts import IntArray, PromptTree
+from nlsim.plugins import is_plugin, load_plugin
 
 if TYPE_CHECKING:
     from nlsim.lm.templates import Tokenizer
@@ -87,6 +88,9 @@ def load_engine(config: LmConfig) -> Engine:
     name, why = pick(config)
     if config.engine == "auto":
         log.event("language model engine", engine=name, why=why)
+    if is_plugin(name):
+        engine: Engine = load_plugin("nlsim.backends", name)(config)
+        return engine
     if name == "openai":
         from nlsim.lm.openai import OpenAIEngine
 
