@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from nlsim.blog.identify import CALLED
 from nlsim.blog.pairs import Floats, Ints, Pairs
@@ -36,7 +37,7 @@ def latent_quality(pairs: Pairs) -> LatentQuality:
     called_P, active_P = (pairs.probability_P >= CALLED) & answered_P, pairs.active_P & answered_P
     silent_P = ~pairs.active_P & answered_P
 
-    def share(top_P: np.typing.NDArray[np.bool_], bottom_P: np.typing.NDArray[np.bool_]) -> Floats:
+    def share(top_P: npt.NDArray[np.bool_], bottom_P: npt.NDArray[np.bool_]) -> Floats:
         top_L, bottom_L = (np.bincount(place_P, x_P * pairs.weight_P, minlength=size) for x_P in (top_P, bottom_P))
         return np.divide(top_L, bottom_L, out=np.full(size, np.nan), where=bottom_L > 0)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from nlsim.blog.pairs import Floats, Pairs
 from nlsim.calibrate.inputs import KNOWN
@@ -30,7 +31,7 @@ class Places(NamedTuple):
     expected_A: Floats
     value_A: Floats
     quantile_A: Floats
-    read_A: np.typing.NDArray[np.int64]
+    read_A: npt.NDArray[np.int64]
 
 
 def places(pairs: Pairs, index: LatentIndex, grid: int) -> Places:
@@ -51,7 +52,7 @@ def places(pairs: Pairs, index: LatentIndex, grid: int) -> Places:
     return Places(pairs.expected_P[kept].astype(np.float64), value_P[kept], quantile_P[kept], pairs.read_P[kept])
 
 
-def grid_places(activation_N: np.typing.ArrayLike, known: Floats, grid: int) -> tuple[Floats, Floats]:
+def grid_places(activation_N: npt.ArrayLike, known: Floats, grid: int) -> tuple[Floats, Floats]:
     """Nearest points of the value grid and of the quantile grid, as 0..9. `known` ascends."""
     activation_N = np.asarray(activation_N, np.float64)
     scaled_N = np.clip((activation_N - known[0]) / (known[-1] - known[0]), 0, 1)

@@ -129,21 +129,29 @@ class ExampleMaker:
             positions = index.rows.positions(among, first=1)
             silent = positions[~np.isin(positions, found.token) & self._long_enough(positions)]
             chosen.append(rng.permutation(silent)[:count])
-        return rng.permutation(np.unique(np.concatenate(chosen)))
+        ends = np.unique(np.concatenate(chosen))
+        if self._whole_rows:
+            ends = ends[np.unique(ends // index.context, return_index=True)[1]]
+        return rng.permutation(ends)
+
+    @property
+    def _whole_rows(self) -> bool:
+        """Whether prompts show whole rows and read every token, wherever a window was to end."""
+        return self._config.simulate.positions == "all" and self._config.simulate.window is None
 
     def _long_enough(self, at_N: Ints) -> npt.NDArray[np.bool_]:
         """Whether a window can end at a position."""
         shown = self._config.simulate.window
-        position_N = at_N % self._index.context
-        return position_N >= (1 if shown is None else shown)
+        row_N, position_N = np.divmod(at_N, self._index.context)
+        return (position_N >= (1 if shown is None else shown)) & (position_N < self._index.rows.length_R[row_N] - 1)
 
     def _text(self, end: int, found: Activations, latent: int) -> tuple[Text, Ints]:
         """The window that ends at a position, and the right answers at its reads."""
         settings, index = self._config.simulate, self._index
         row, position = divmod(end, index.context)
         first = 1 if settings.window is None else position + 1 - settings.window
-        if settings.positions == "all" and settings.window is None:
-            position = int(index.rows.length_R[row]) - 1
+        if self._whole_rows:
+            position = int(index.rows.length_R[row]) - 2  # as at use: the last token has no next one
         strings = self._pieces.strings(index.rows.tokens_RT[row, first : position + 1])
         reads = list(range(len(strings))) if settings.positions == "all" else [len(strings) - 1]
         at_N = row * index.context + first + np.array(reads)

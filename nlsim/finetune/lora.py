@@ -41,7 +41,7 @@ class Tuned:
             base.enable_input_require_grads()
         lora = LoraConfig(
             r=settings.rank,
-            lora_alpha=settings.alpha,  # type: ignore[arg-type] - peft takes any number
+            lora_alpha=settings.alpha,
             lora_dropout=settings.dropout,
             target_modules=list(settings.targets) or "all-linear",
             task_type="CAUSAL_LM",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from nlsim.errors import DataError
@@ -62,15 +63,17 @@ def train(
     total = math.ceil(settings.epochs * len(learn) / settings.batch)
     total = min(total, settings.steps or total)
     optimiser = torch.optim.AdamW(tuned.trainable, lr=settings.learning_rate, weight_decay=0.0)
-    step, since, curve = 0, (0.0, 0), []
+    step, learned, answered = 0, 0.0, 0
+    curve: list[Point] = []
     if (kept := scratch.kept(STATE)) is not None:
         state = torch.load(io.BytesIO(kept), weights_only=True)
         tuned.load(state["weights"])
         optimiser.load_state_dict(state["optimiser"])
-        step, since = state["step"], tuple(state["since"])
+        step, learned, answered = state["step"], state["learned"], state["answered"]
         curve = [Point(*point) for point in state["curve"]]
     else:
         curve.append(Point(0, math.nan, judged_loss(tuned, judge, choices, settings)))
+    tuned.model.train()
     for chosen in batches(len(learn), settings.batch, seed, step, total):
         progress(step, total)
         torch.manual_seed(seed * 1_000_003 + step)
@@ -80,17 +83,18 @@ def train(
         torch.nn.utils.clip_grad_norm_(tuned.trainable, 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        step, since = step + 1, (since[0] + loss, since[1] + answers)
+        step, learned, answered = step + 1, learned + loss, answered + answers
         if step % settings.judge_every == 0 or step == total:
-            curve.append(Point(step, since[0] / since[1], judged_loss(tuned, judge, choices, settings)))
-            since = (0.0, 0)
+            curve.append(Point(step, learned / answered, judged_loss(tuned, judge, choices, settings)))
+            learned, answered = 0.0, 0
         if step % settings.save_every == 0:
             buffer = io.BytesIO()
             state = {
                 "weights": tuned.state(),
                 "optimiser": optimiser.state_dict(),
                 "step": step,
-                "since": list(since),
+                "learned": learned,
+                "answered": answered,
                 "curve": [list(point) for point in curve],
             }
             torch.save(state, buffer)
@@ -99,7 +103,7 @@ def train(
     return curve
 
 
-def batches(count: int, size: int, seed: int, first: int, total: int) -> Iterator[np.ndarray]:
+def batches(count: int, size: int, seed: int, first: int, total: int) -> Iterator[npt.NDArray[np.int64]]:
     """Members of the batches of steps `first` to `total`: passes in a random order each, cut into batches without
     regard to where a pass ends."""
     order, passes = np.empty(0, np.int64), 0

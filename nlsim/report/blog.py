@@ -65,7 +65,8 @@ def tell_blog(
     config: Config, metrics: Metrics, inputs: Mapping[str, Artifact], browser: Browser, provenance: Mapping[str, str]
 ) -> Story:
     """The whole story of a run."""
-    kinds = {config.kind: None, **{kind: kind for kind in config.kinds}}
+    kinds: dict[str, str | None] = {config.kind: None}
+    kinds.update({kind: kind for kind in config.kinds})
     heats = {name: of_kind(inputs, name)["identify"].arrays(0, "heat") for name in kinds}
     return Story(
         config.report.title or f"nlsim: {config.name}",
@@ -103,9 +104,9 @@ def headline(metrics: Metrics, config: Config) -> str:
 def findings(metrics: Metrics, kinds: Mapping[str, str | None]) -> list[str]:
     """The main results, one sentence each."""
     found = []
-    whole, ten = (metrics.number("kl", task="limits", **kept) for kept in ({"keep": "coder"}, {"keep": "zero"}))
-    if whole is not None and ten is not None:
-        found.append(f"KL(clean ‖ patched) of the whole true code: {whole.text()} nats; of no latents: {ten.text()}.")
+    whole, none = (metrics.number("kl", task="limits", **kept) for kept in ({"keep": "coder"}, {"keep": "zero"}))
+    if whole is not None and none is not None:
+        found.append(f"KL(clean ‖ patched) of the whole true code: {whole.text()} nats; of no latents: {none.text()}.")
     for name, kind in kinds.items():
         auc = metrics.number("auc", kind, task="identify")
         pooled, true = (metrics.number("f1", kind, task="identify", pool=pool) for pool in ("published", "all"))

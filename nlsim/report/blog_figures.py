@@ -23,15 +23,10 @@ def _series(name: str, rows: Sequence[Row], x: str) -> Series:
 
 
 def _by_kind(metrics: Metrics, kinds: Kinds, name: str, x: str, **condition: Any) -> list[Series]:
-    """One line per kind along the entry `x` of the condition; `without` names entries that must be absent."""
+    """One line per kind along the entry `x` of the condition."""
     found = []
-    without = condition.pop("without", ())
     for label, kind in kinds.items():
-        rows = [
-            row
-            for row in metrics.all(name, kind, **condition)
-            if x in row["condition"] and not any(key in row["condition"] for key in without)
-        ]
+        rows = [row for row in metrics.all(name, kind, **condition) if x in row["condition"]]
         if rows:
             found.append(_series(label, sorted(rows, key=lambda row: float(row["condition"][x])), x))
     return found
