@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import shutil
@@ -36,12 +37,16 @@ class Finding(NamedTuple):
 
 @click.command()
 @click.option("--run", "url", metavar="URL", help="Also check that this folder or bucket can be read and written.")
-def doctor(url: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def doctor(url: str | None, as_json: bool) -> None:
     """Check this machine's installation: packages, devices, memory, and (with --run) a store. Exits 3 on a problem."""
     findings = [*_machine(), *_packages(), *_devices()]
     if url is not None:
         findings.append(_store(url))
-    table.show("", ["", "what", "state"], [["ok" if f.ok else "!!", f.what, f.state] for f in findings])
+    if as_json:
+        click.echo(json.dumps([finding._asdict() for finding in findings], indent=1))
+    else:
+        table.show("", ["", "what", "state"], [["ok" if f.ok else "!!", f.what, f.state] for f in findings])
     broken = [finding.what for finding in findings if not finding.ok]
     if broken:
         raise DataError(f"not in order: {', '.join(broken)}", "see the lines marked !!")

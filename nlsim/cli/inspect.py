@@ -43,18 +43,22 @@ def status(url: str, as_json: bool) -> None:
 @click.command()
 @URL
 @click.option("--repair", is_flag=True, help="Forget the commits of damaged shards, so that the next run redoes them.")
-def verify(url: str, repair: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def verify(url: str, repair: bool, as_json: bool) -> None:
     """Read every committed object of RUN and check its size and SHA-256. Exits 3 when something is damaged."""
     from nlsim.pipeline.run import Run
 
     run = Run.open(url)
-    damaged = 0
-    for stage in run.pipeline.stages:
-        artifact = run.artifact(stage.name)
-        problems = artifact.verify(repair=repair)
-        damaged += len(problems)
-        for problem in problems:
-            click.echo(f"{stage.name}: {problem}")
+    found = {stage.name: run.artifact(stage.name).verify(repair=repair) for stage in run.pipeline.stages}
+    damaged = sum(map(len, found.values()))
+    if as_json:
+        click.echo(json.dumps({"run": url, "damaged": found, "repaired": repair and bool(damaged)}, indent=1))
+    else:
+        for name, problems in found.items():
+            for problem in problems:
+                click.echo(f"{name}: {problem}")
+    if as_json and (repair or not damaged):
+        return
     if not damaged:
         click.echo("every committed object is as it was written")
     elif repair:
@@ -68,7 +72,8 @@ def verify(url: str, repair: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 @click.option("--grace-hours", default=24.0, show_default=True, help="Leave attempts younger than this alone.")
 @click.option("--unreferenced", is_flag=True, help="Also delete outputs of configurations the run has left behind.")
-def gc(url: str, dry_run: bool, grace_hours: float, unreferenced: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def gc(url: str, dry_run: bool, grace_hours: float, unreferenced: bool, as_json: bool) -> None:
     """Delete what failed or interrupted attempts left in RUN. Committed data of the run are never touched."""
     from nlsim.errors import UsageError
     from nlsim.pipeline.run import Run
@@ -79,7 +84,9 @@ def gc(url: str, dry_run: bool, grace_hours: float, unreferenced: bool) -> None:
         raise UsageError("--unreferenced is only for a run with a store of its own", "other runs may use these outputs")
     found = collect_garbage(run.store, grace_hours * 3600, remove=not dry_run)
     verb = "would delete" if dry_run else "deleted"
-    click.echo(f"{verb} {found.objects:,} objects of unfinished attempts, {table.size(found.bytes)}")
+    facts = {"run": url, "removed": not dry_run, "unfinished": {"objects": found.objects, "bytes": found.bytes}}
+    if not as_json:
+        click.echo(f"{verb} {found.objects:,} objects of unfinished attempts, {table.size(found.bytes)}")
     if unreferenced:
         stale = [
             info
@@ -89,5 +96,10 @@ def gc(url: str, dry_run: bool, grace_hours: float, unreferenced: bool) -> None:
         ]
         if not dry_run:
             run.store.delete(info.key for info in stale)
-        left = table.size(sum(info.size for info in stale))
-        click.echo(f"{verb} {len(stale):,} objects of configurations this run has left behind, {left}")
+        left = sum(info.size for info in stale)
+        facts["unreferenced"] = {"objects": len(stale), "bytes": left}
+        if not as_json:
+            behind = f"{len(stale):,} objects of configurations this run has left behind"
+            click.echo(f"{verb} {behind}, {table.size(left)}")
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))

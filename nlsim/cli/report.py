@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--run", "url", metavar="URL", required=True, envvar="NLSIM_RUN", help="Folder or s3:// URL of the run.")
-@click.option("--format", "form", type=click.Choice(["text", "md", "html"]), default="text", show_default=True)
+@click.option("--format", "form", type=click.Choice(["text", "md", "html", "json"]), default="text", show_default=True)
+@click.option("--json", "form", flag_value="json", help="The same as --format json: every number of the report.")
 @click.option(
     "--page",
     type=click.Choice(["report", "interactive"]),
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     help="`interactive`: continuations of prompts, token by token; computes what it still needs.",
 )
 def report(url: str, form: str, page: str) -> None:
-    """Make the report of a run whose stages are complete, and print it as text or Markdown, or where the page is."""
+    """Make the report of a run whose stages are complete, and print it as text, Markdown or JSON, or where the page
+    is."""
     from nlsim.pipeline.execute import execute_shard, stoppable
     from nlsim.pipeline.run import Run
     from nlsim.progress import LineReporter
@@ -34,6 +36,8 @@ def report(url: str, form: str, page: str) -> None:
         execute_shard(run, "report", 0, LineReporter())
     if form == "md":
         click.echo(run.artifact("report").path(0, "report.md").read_text(encoding="utf-8"))
+    elif form == "json":
+        click.echo(run.artifact("report").path(0, "metrics.json").read_text(encoding="utf-8"), nl=False)
     elif form == "html":
         click.echo(f"{run.url.rstrip('/')}/report/index.html")
     else:
