@@ -92,27 +92,43 @@ def run(
 @SET
 @STORE
 @UPDATE
+@click.option("--compare", is_flag=True, help="Compare engines and hardware: hours and price of the whole run.")
+@click.option("--price", "prices", multiple=True, metavar="NAME=DOLLARS", help="Per hour, e.g. H100=2.50; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def plan(
-    config: str | None, url: str | None, overrides: tuple[str, ...], store: str | None, update: bool, as_json: bool
+    config: str | None,
+    url: str | None,
+    overrides: tuple[str, ...],
+    store: str | None,
+    update: bool,
+    compare: bool,
+    prices: tuple[str, ...],
+    as_json: bool,
 ) -> None:
-    """Show what CONFIG will do and cost; with --run, make the run there and write its plan.json.
+    """Show what CONFIG will do, cost and download; with --run, make the run there and write its plan.json.
 
     Without --run nothing is written, and nothing is downloaded either way.
     """
+    from nlsim.cli.planning import print_comparison, print_downloads
     from nlsim.config import load_config
+    from nlsim.experiments.downloads import downloads_of
     from nlsim.pipeline.plan import plan_config, write_plan
 
     if url is None and config is not None:
-        rows = plan_config(load_config(config, overrides).config)
+        loaded = load_config(config, overrides).config
+        rows = plan_config(loaded)
     else:
         opened = open_run(config, url, overrides, store, update)
-        rows = plan_config(opened.config, opened)
+        loaded, rows = opened.config, plan_config(opened.config, opened)
         write_plan(opened, rows)
-    if as_json:
-        click.echo(json.dumps({"stages": [row.to_json() for row in rows]}, indent=1))
+    if compare:
+        print_comparison(loaded, prices, as_json)
+    elif as_json:
+        needed = [part._asdict() for part in downloads_of(loaded)]
+        click.echo(json.dumps({"stages": [row.to_json() for row in rows], "downloads": needed}, indent=1))
     else:
         print_plan(rows)
+        print_downloads(loaded)
 
 
 def print_plan(rows: list[StagePlan]) -> None:
@@ -141,6 +157,8 @@ def print_plan(rows: list[StagePlan]) -> None:
         heavy = max(zip(seconds, rows, strict=True), key=lambda pair: pair[0])[1].name
         times.append([hardware.name, table.duration(sum(seconds)), price, heavy])
     table.show("Model forwards on one device", ["device", ">time", ">price", "mostly"], times)
+    if charged := sum(row.estimate.price for row in rows):
+        click.echo(f"Endpoints charge about {charged:,.2f} (lm.prices; every prompt in full).")
 
 
 @click.command()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nlsim.pipeline.stage import Estimate, Resources, Stage, StageContext
+from nlsim.plugins import plugin_identity
 
 if TYPE_CHECKING:
     from nlsim.config import Config
@@ -37,12 +40,12 @@ class Explain(Stage):
         latents, settings = latents_at_most(config), config.explain
         if settings.method != "llm":
             return Estimate(bytes=latents * 500)
-        from nlsim.lm.planning import parameters
+        from nlsim.lm.planning import flops, price
 
         # the instructions are computed anew for every latent: unlike predictions, texts are written one by one
         shown = min(INSTRUCTION_TOKENS + settings.examples * EXAMPLE_TOKENS, settings.prompt_tokens)
-        tokens = latents * (shown + settings.max_tokens)
-        return Estimate(bytes=latents * 500, flops=2.0 * parameters(config.language_model("explain")) * tokens)
+        read, written, lm = latents * shown, latents * settings.max_tokens, config.language_model("explain")
+        return Estimate(bytes=latents * 500, flops=flops(lm, read + written), price=price(lm, read, written))
 
     def settings(self, config: Config) -> dict[str, object]:
         from nlsim.lm.planning import lm_settings
@@ -59,7 +62,7 @@ class Explain(Stage):
             from nlsim.lm.planning import lm_identity
 
             return lm_identity(config.language_model("explain"))
-        return {}
+        return plugin_identity("nlsim.explainers", config.explain.method)
 
     def execute(self, context: StageContext) -> None:
         from nlsim.explain.explainer import Evidence, Explanation, build_explainer
@@ -91,12 +94,13 @@ def latents_at_most(config: Config) -> int:
 
 
 def coder_width(config: Config) -> int:
-    """Width of the coder where its file is at hand; a guess for one that is not."""
+    """Width of the coder where its file is at hand, or as its name tells (width_16k); a guess for others."""
     from nlsim.errors import NlsimError
 
     try:
         from nlsim.coders.load import coder_meta  # reads a header, no weights
 
-        return int(coder_meta(config.coder).width)
+        return int(coder_meta(config.coder, download=False).width)
     except (ImportError, NlsimError, OSError):
-        return GUESSED_WIDTH
+        named = re.search(r"(?:width_|[-_])(\d+)k\b", config.coder.path)
+        return 2 ** round(math.log2(int(named[1]) * 1000)) if named else GUESSED_WIDTH

@@ -1,10 +1,12 @@
 """Which language model answers prompts, and through which engine."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from nlsim.base import Section, speed_only
+from nlsim.base import Section, choice_or_plugin, speed_only
+
+EngineName = str if TYPE_CHECKING else choice_or_plugin("auto", "packed", "transformers", "vllm", "openai")
 
 
 class EndpointConfig(Section):
@@ -44,11 +46,10 @@ class VllmConfig(Section):
 
 
 class PriceConfig(Section):
-    """Prices for `nlsim plan` and the running count of costs."""
+    """What an endpoint charges, for `nlsim plan` and the running count."""
 
     input: float = speed_only(0.0, "Per million tokens sent to the endpoint.", ge=0)
     output: float = speed_only(0.0, "Per million tokens written by the endpoint.", ge=0)
-    machine_hour: float = speed_only(0.0, "Per hour of the machine that runs the model.", ge=0)
 
 
 class LmConfig(Section):
@@ -64,10 +65,13 @@ class LmConfig(Section):
     tokenizer: str | None = Field(
         None, description="Tokenizer if it is not the model's own; for `openai` it may be left out."
     )
-    engine: Literal["auto", "packed", "transformers", "vllm", "openai"] = speed_only(
+    engine: EngineName = speed_only(
         "auto",
         "`packed`: ours, every shared prefix computed once; `transformers`: one prompt at a time; `vllm`; `openai`: a "
-        "server; `auto`: by what is installed, and says why.",
+        "server; `auto`: by what is installed, and says why; `plugin:NAME`: another package's (docs/plugins.md).",
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Settings of an engine from another package, as it documents them."
     )
     template: Literal["auto", "chat", "base"] = Field(
         "auto",
@@ -90,4 +94,4 @@ class LmConfig(Section):
     )
     endpoint: EndpointConfig = Field(default_factory=EndpointConfig, description="The server of engine `openai`.")
     vllm: VllmConfig = Field(default_factory=VllmConfig, description="Settings of engine `vllm`.")
-    prices: PriceConfig = Field(default_factory=PriceConfig, description="What tokens and hours cost.")
+    prices: PriceConfig = Field(default_factory=PriceConfig, description="What tokens cost.")

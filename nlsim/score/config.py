@@ -1,23 +1,32 @@
 """How explanations are scored."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from nlsim.base import Section
+from nlsim.base import Section, choice_or_plugin
 from nlsim.lm.config import LmConfig
+
+ScorerName = str if TYPE_CHECKING else choice_or_plugin("detection", "fuzzing", "embedding")
 
 
 class ScoreConfig(Section):
     """Scores of explanations: a language model tells activating from other contexts."""
 
-    scorers: tuple[Literal["detection", "fuzzing", "embedding"], ...] = Field(
+    scorers: tuple[ScorerName, ...] = Field(
         ("detection", "fuzzing"),
         description="`detection`: does the context contain the feature; `fuzzing`: are the marked tokens the right "
-        "ones; `embedding`: similarity of explanation and context under a local embedding model.",
+        "ones; `embedding`: similarity of explanation and context under a local embedding model; "
+        "`plugin:NAME`: another package's (docs/plugins.md).",
     )
+    options: dict[str, Any] = Field(default_factory=dict, description="Settings of plugins, as they document them.")
     examples: int = Field(100, description="Activating contexts per latent, spread over strength ranks.", ge=1)
     others: int = Field(100, description="Contexts in which the latent is silent, per latent.", ge=1)
+    silent: Literal["random", "hard"] = Field(
+        "random",
+        description="Which silent contexts: `random` ones, at the same places of their rows as the activating ones, or "
+        "`hard` ones, around the very tokens at which the latent is active elsewhere, as many as there are.",
+    )
     quantiles: int = Field(10, description="Strength ranks from which activating contexts are drawn equally.", ge=1)
     batch: int = Field(5, description="Contexts per prompt; 1 asks about each alone.", ge=1)
     highlight: float = Field(

@@ -47,9 +47,10 @@ class QuestionMaker:
         self._silent = SilentSampler(index, seed)
 
     def contexts(self, latent: int) -> tuple[Contexts, Contexts]:
-        """Activating contexts of every strength, and silent ones at the same places of their rows."""
+        """Activating contexts of every strength, and silent ones: at random, or hard to tell from them."""
         active = self.active(latent)
-        return active, self._silent.random(active, Split.SCORE, self._config.others)
+        draw = self._silent.hard if self._config.silent == "hard" else self._silent.random
+        return active, draw(active, Split.SCORE, self._config.others)
 
     def active(self, latent: int) -> Contexts:
         """Activating contexts of every strength alone."""

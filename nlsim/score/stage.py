@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from nlsim.pipeline.stage import Estimate, Resources, Stage, StageContext
+from nlsim.plugins import is_plugin, plugin_identity
 
 if TYPE_CHECKING:
     from nlsim.config import Config
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 BLOCK = 64
 """Latents whose questions are held at a time."""
-TOKENS_PER_QUESTION = 60
+TOKENS_PER_QUESTION, INSTRUCTION_TOKENS = 60, 400
+"""Tokens of a context, and of what comes before the contexts of a prompt, where a plan has to guess."""
 
 
 class Score(Stage):
@@ -39,13 +41,18 @@ class Score(Stage):
 
     def estimate(self, config: Config) -> Estimate:
         from nlsim.explain.stage import latents_at_most
-        from nlsim.lm.planning import parameters
+        from nlsim.lm.planning import flops, price
 
         settings = config.score
-        per = {"detection": settings.examples + settings.others, "fuzzing": settings.examples, "embedding": 0}
-        predictions = latents_at_most(config) * sum(per[scorer] for scorer in settings.scorers)
-        flops = 2.0 * parameters(config.language_model("score")) * predictions * TOKENS_PER_QUESTION
-        return Estimate(predictions=predictions, bytes=predictions * 30, flops=flops)
+        per = {"detection": settings.examples + settings.others, "fuzzing": settings.examples}
+        predictions = latents_at_most(config) * sum(per.get(scorer, 0) for scorer in settings.scorers)
+        lm, tokens = config.language_model("score"), TOKENS_PER_QUESTION
+        return Estimate(
+            predictions=predictions,
+            bytes=predictions * 30,
+            flops=flops(lm, predictions * tokens),
+            price=price(lm, predictions * (INSTRUCTION_TOKENS + settings.batch * tokens), predictions),
+        )
 
     def settings(self, config: Config) -> dict[str, object]:
         from nlsim.lm.planning import lm_settings
@@ -55,7 +62,8 @@ class Score(Stage):
     def identity(self, config: Config) -> Mapping[str, str]:
         from nlsim.lm.planning import lm_identity
 
-        return lm_identity(config.language_model("score"))
+        own = [plugin_identity("nlsim.scorers", scorer) for scorer in config.score.scorers]
+        return {**lm_identity(config.language_model("score")), **{k: v for part in own for k, v in part.items()}}
 
     def execute(self, context: StageContext) -> None:
         from nlsim.corpus.pieces import Pieces
@@ -76,7 +84,7 @@ class Score(Stage):
         found: list[Answered] = []
         with ExitStack() as engines:
             engine: Engine | None = None
-            if set(settings.scorers) != {"embedding"}:
+            if {"detection", "fuzzing"} & set(settings.scorers):
                 engine = engines.enter_context(closing(load_engine(config.language_model("score"))))
             for number, scorer in enumerate(settings.scorers):
                 for answered in _answers(config, scorer, mine, maker, engine):
@@ -92,13 +100,20 @@ class Score(Stage):
 
 
 def _answers(
-    config: Config, scorer: Scorer, explanations: list[Explanation], maker: QuestionMaker, engine: Engine | None
+    config: Config, scorer: str, explanations: list[Explanation], maker: QuestionMaker, engine: Engine | None
 ) -> Iterator[Answered]:
     """The questions of one scorer and their answers; latents without contexts in the score split are left out."""
+    from nlsim.score.plugin import judged, load_scorer
     from nlsim.score.results import Answered
 
-    asked = ((explanation, _questions(scorer, explanation.latent, maker)) for explanation in explanations)
+    plugin = load_scorer(scorer, config) if is_plugin(scorer) else None
+    form = scorer if plugin is None else plugin.asks
+    asked = ((explanation, _questions(form, explanation.latent, maker)) for explanation in explanations)
     asked = ((explanation, questions) for explanation, questions in asked if questions)
+    if plugin is not None:
+        for explanation, questions in asked:
+            yield Answered(explanation.latent, scorer, questions, judged(scorer, plugin, explanation.text, questions))
+        return
     if engine is None or scorer == "embedding":
         from nlsim.score.embedding import EmbeddingScorer
 
@@ -112,7 +127,8 @@ def _answers(
         return
     from nlsim.score.prompts import scoring_prompts
 
-    prompts = scoring_prompts(scorer, config.score.batch, config.language_model("score"), engine)
+    known: Scorer = "fuzzing" if scorer == "fuzzing" else "detection"
+    prompts = scoring_prompts(known, config.score.batch, config.language_model("score"), engine)
     while block := list(islice(asked, BLOCK)):
         trees = (prompts.tree(explanation.text, questions) for explanation, questions in block)
         for (explanation, questions), answer in zip(block, engine.choose(trees, prompts.choices), strict=True):

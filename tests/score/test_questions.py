@@ -51,6 +51,19 @@ def test_silent_contexts_are_verified_and_match_positions(world: World) -> None:
     assert len(np.unique(silent.row_N)) == len(silent.row_N)
 
 
+def test_hard_contexts_hold_the_tokens_of_the_activating_ones(world: World) -> None:
+    """Mistake 21: silent texts that have nothing to do with the latent give it away."""
+    active, silent = maker(world, examples=20, others=20, silent="hard").contexts(0)
+    assert len(silent.row_N)
+    assert not silent.activation_NL.any()
+    targets = {
+        name: set(contexts.tokens_NL[np.arange(len(contexts.row_N)), contexts.target_N].tolist())
+        for name, contexts in (("active", active), ("silent", silent))
+    }
+    assert targets["silent"] <= targets["active"]
+    assert not set(silent.row_N.tolist()) & set(active.row_N.tolist())
+
+
 def test_every_strength_is_asked_about(world: World) -> None:
     """Mistake 20: rank slices dropped the remainder; a value-binned sampler gave empty bins and failed."""
     active, silent = maker(world, examples=23, quantiles=10).contexts(1)
