@@ -19,6 +19,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+WORDS = (
+    "the", "of", "a", "value", "list", "returns", "if", "object", "string", "when", "key", "is", "not", "given",
+    "raises", "default", "name", "file", "index", "type",
+)  # fmt: skip
+"""For made-up texts."""
+
 
 def hardware() -> dict[str, Any]:
     """The machine, the versions that matter, and how busy the machine was."""

@@ -224,10 +224,10 @@ def main() -> None:
     if arguments.part:
         part(arguments.part, arguments.folder, arguments.count, arguments.threads)
         return
-    small = arguments.model == "50m"
-    counts = {"naive": 8 if small else 24, "padded": 256, "packed": 512 if small else 1024}
+    large = arguments.model == "50m"
+    counts = {"naive": 8 if large else 24, "padded": 256, "packed": 512 if large else 1024}
     if not arguments.quick:
-        counts = {"naive": 60 if small else 200, "padded": 512 if small else 1024, "packed": 1024 if small else 4096}
+        counts = {"naive": 60 if large else 200, "padded": 512 if large else 1024, "packed": 1024 if large else 4096}
         if VLLM.exists():
             counts["vllm"] = 1024
     found = compare(arguments.model, counts, arguments.threads)

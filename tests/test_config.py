@@ -19,7 +19,7 @@ def write(folder: Path, data: object) -> Path:
 
 def test_every_shipped_configuration_is_valid() -> None:
     paths = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))
-    assert {"tiny.yaml", "demo.yaml", "article.yaml"} <= {path.name for path in paths}
+    assert {"tiny.yaml", "demo.yaml", "article.yaml", "smollm2.yaml"} <= {path.name for path in paths}
     for path in paths:
         assert load_config(path).config.name == path.stem
 
@@ -77,6 +77,15 @@ def test_sources_tell_file_override_and_default_apart(tmp_path: Path) -> None:
     assert loaded.sources["subject.model"] == "file"
     assert loaded.sources["experiment"] == "default"
     assert set(loaded.sources) == {path for path, _ in leaves(loaded.config.model_dump(mode="json"))}
+
+
+def test_a_word_that_stands_for_a_section_is_its_source(tmp_path: Path) -> None:
+    path = tmp_path / "word.yaml"
+    path.write_text("subject: {}\ncoder: {}\ncorpus: {source: builtin}\n", encoding="utf-8")
+    assert load_config(path).sources["corpus.source.kind"] == "file"
+    path.write_text("subject: {}\ncoder: {}\ncorpus: {source: {kind: files, paths: [a]}}\n", encoding="utf-8")
+    assert load_config(path).sources["corpus.source.kind"] == "file"
+    assert load_config(path, ["corpus.source=builtin"]).sources["corpus.source.kind"] == "--set"
 
 
 def test_the_resolved_configuration_parses_back_to_itself(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from nlsim.errors import DataError, UsageError
+from nlsim.lm.adapter import adapter_folder
 from nlsim.lm.config import LmConfig
 from nlsim.subject.config import SubjectConfig
 from nlsim.subject.locate import Location, locate
@@ -111,7 +112,7 @@ def _adapted(model: Any, adapter: str) -> Any:
     except ImportError as error:
         raise UsageError("lm.adapter needs peft", "pip install peft") from error
     try:
-        return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        return PeftModel.from_pretrained(model, adapter_folder(adapter)).merge_and_unload()
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(
             f"adapter {adapter!r} does not fit the model ({_first_line(error)})", "check lm.adapter"

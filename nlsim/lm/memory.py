@@ -13,9 +13,9 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def free_memory() -> None:
-    """Give back what nothing refers to any more."""
-    gc.collect()
+    """Give the GPU back what nothing refers to any more."""
     if torch.cuda.is_available():
+        gc.collect()
         torch.cuda.empty_cache()
 
 

@@ -27,6 +27,9 @@ from nlsim.lm.writing import write
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
 """Rows of a pass: on a CPU activations should stay in the cache, on a GPU matrix products should be large."""
 
+WRITE_TOKENS = {"cpu": 8192, "cuda": 131072}
+"""Prompts × (prompt + answer) of a batch that is written: every step reads all weights, whatever the batch."""
+
 
 class PackedEngine:
     """Our engine."""
@@ -44,7 +47,9 @@ class PackedEngine:
         compiled = on_gpu if config.compile is None else config.compile
         self.backbone = LlamaForward(self.model) if fused else Backbone(self.model, compiled)
         self.head = Head(self.model)
-        self.batch_tokens = config.batch_tokens or BATCH_TOKENS.get(self.model.device.type, 2048)
+        kind = "cuda" if on_gpu else "cpu"
+        self.batch_tokens = config.batch_tokens or BATCH_TOKENS[kind]
+        self.write_tokens = config.batch_tokens or WRITE_TOKENS[kind]
 
     @torch.inference_mode()
     def choose(self, trees: Iterable[PromptTree], choices: Sequence[int]) -> Iterator[Choices]:
@@ -107,7 +112,7 @@ class PackedEngine:
         stop: Sequence[str] = (),
     ) -> list[Generation]:
         """Prompts of similar length in one batch."""
-        return write(self.model, self.tokenizer, prompts, max_tokens, temperature, seed, stop, self.batch_tokens)
+        return write(self.model, self.tokenizer, prompts, max_tokens, temperature, seed, stop, self.write_tokens)
 
     def close(self) -> None:
         """Free the model's memory."""

@@ -67,6 +67,18 @@ def engine_resources(lm: LmConfig) -> Resources:
     return Resources(image=image, cpus=2.0, memory_gb=16.0, gpus=gpus)
 
 
+def flops(lm: LmConfig, tokens: float) -> float:
+    """Operations on this side for so many tokens; a server's are its own affair."""
+    return 0.0 if lm.endpoint.base_url else 2.0 * parameters(lm) * tokens
+
+
+def price(lm: LmConfig, tokens_in: float, tokens_out: float) -> float:
+    """What an endpoint charges for so many tokens, at the configured prices; a model that runs here charges nothing."""
+    if not lm.endpoint.base_url:
+        return 0.0
+    return (tokens_in * lm.prices.input + tokens_out * lm.prices.output) / 1e6
+
+
 def lm_settings(settings: Mapping[str, Any], section: str, lm: LmConfig | None) -> dict[str, Any]:
     """A stage's settings in which its section names the language model that it asks, whether that is the section's own
     or the root's; None: it asks none. So another model for one stage leaves the others' outputs as they are."""
@@ -75,9 +87,11 @@ def lm_settings(settings: Mapping[str, Any], section: str, lm: LmConfig | None) 
 
 def lm_identity(lm: LmConfig) -> Mapping[str, str]:
     """What pins down the language model's weights."""
+    from nlsim.lm.adapter import adapter_identity
     from nlsim.subject.config import SubjectConfig
     from nlsim.subject.locate import model_identity
 
     if lm.endpoint.base_url or not lm.model:
         return {}
-    return model_identity(SubjectConfig(model=lm.model, revision=lm.revision))
+    model = model_identity(SubjectConfig(model=lm.model, revision=lm.revision))
+    return {**model, **adapter_identity(lm.adapter)}

@@ -8,7 +8,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,7 +44,8 @@ def carry_out(run: Run, reporter: Reporter, until: str | None = None, workers: i
     """Run the missing shards of the pipeline (of what `until` needs), yielding after each stage.
 
     With several workers a stage's shards run in as many processes, each with its share of the cores and, where there
-    are GPUs, one of them. Raises what a shard raises; Stopped after SIGTERM or Ctrl-C. Committed shards always stay.
+    are GPUs, as many of them as a shard of the stage needs. Raises what a shard raises; Stopped after SIGTERM or
+    Ctrl-C. Committed shards always stay.
     """
     pipeline = run.pipeline if until is None else run.pipeline.until(until)
     with stoppable():
@@ -74,7 +75,8 @@ def _in_processes(run: Run, stage: str, missing: list[int], workers: int, report
         numbers.put(number)
     queue = list(missing)
     computed = 0
-    with ProcessPoolExecutor(workers, spawn, _start_worker, (numbers, workers)) as pool:
+    gpus = max(run.pipeline.stage(stage).resources(run.config).gpus, 1)
+    with ProcessPoolExecutor(workers, spawn, _start_worker, (numbers, workers, gpus)) as pool:
         running: set[Future[bool]] = set()
         try:
             while queue or running:
@@ -95,16 +97,21 @@ def _in_processes(run: Run, stage: str, missing: list[int], workers: int, report
     return computed
 
 
-def _start_worker(numbers: multiprocessing.Queue[int], workers: int) -> None:
-    """Give this worker its share of the cores and its GPU, before anything loads torch."""
+def _start_worker(numbers: multiprocessing.Queue[int], workers: int, gpus: int) -> None:
+    """Give this worker its share of the cores and its GPUs, before anything loads torch."""
     number = numbers.get()
     threads = max((os.cpu_count() or 1) // workers, 1)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = visible.split(",") if visible else [path.name[6:] for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
     if devices:
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(share_of(devices, number, gpus))
     log.setup()
+
+
+def share_of(devices: Sequence[str], number: int, each: int) -> list[str]:
+    """The GPUs of worker `number`: the next `each` in turn, so that workers share one only where there are too few."""
+    return [devices[(number * each + i) % len(devices)] for i in range(min(each, len(devices)))]
 
 
 def _work(url: str, stage: str, shard: int) -> bool:

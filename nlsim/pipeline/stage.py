@@ -43,6 +43,8 @@ class Estimate(NamedTuple):
     """Bytes written."""
     flops: float = 0.0
     """Floating-point operations of model forwards."""
+    price: float = 0.0
+    """What an endpoint will charge, in the currency of `lm.prices`."""
 
 
 @dataclass(frozen=True)

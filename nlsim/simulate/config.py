@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nlsim.base import Section
 from nlsim.lm.config import LmConfig
@@ -24,6 +24,11 @@ class SimulateConfig(Section):
     window: int | None = Field(
         None, description="Tokens of text shown, ending at the last predicted position; none: the whole row.", ge=2
     )
+    order: Literal["explanation_first", "text_first", "auto"] = Field(
+        "explanation_first",
+        description="What comes first in a prompt of `positions: last`, hence is computed once for many prompts; "
+        "`auto`: what costs fewer tokens. Answers depend on it, so kinds that are compared should agree in it.",
+    )
     shots: int = Field(3, description="Worked examples in chat and base prompts.", ge=0)
     show_score: Literal["detection", "fuzzing"] | None = Field(
         None,
@@ -39,3 +44,9 @@ class SimulateConfig(Section):
     latents_per_tile: int = Field(256, description="Latents of one tile, the unit of work and of storage.", ge=1)
     lm: LmConfig | None = Field(None, description="Language model of this stage; none: the root's `lm`.")
     shards: int = Field(1, description="Parts the latents are cut into.", ge=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "SimulateConfig":
+        if self.order == "text_first" and (self.positions == "all" or self.pool is not None):
+            raise ValueError("order: text_first needs positions: last, and no pool")
+        return self

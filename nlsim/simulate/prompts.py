@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from nlsim.errors import UsageError
+from nlsim.lm.cost import explanation_first
 from nlsim.lm.prompts import Grid, PromptTree, grid
 from nlsim.lm.simulator import is_simulator
 from nlsim.lm.templates import Forced, Message, Template
@@ -20,7 +21,7 @@ from nlsim.simulate.wording import EXAMPLES, SCORED, WORDINGS, Wording, marked, 
 
 if TYPE_CHECKING:
     from nlsim.lm.config import LmConfig
-    from nlsim.lm.engine import Engine
+    from nlsim.lm.templates import Tokenizer
     from nlsim.simulate.config import SimulateConfig
 
 SENTINEL = "\u2402\u2403"
@@ -34,6 +35,14 @@ class Text(NamedTuple):
     reads: Sequence[int]
 
 
+class Speaker(Protocol):
+    """What prompts need of an engine."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+
+
 class SimulationPrompts(Protocol):
     """Prompts of one run's windows."""
 
@@ -45,7 +54,7 @@ class SimulationPrompts(Protocol):
 
 
 def simulation_prompts(
-    config: SimulateConfig, lm: LmConfig, engine: Engine, texts: Sequence[Text]
+    config: SimulateConfig, lm: LmConfig, engine: Speaker, texts: Sequence[Text]
 ) -> SimulationPrompts:
     """The prompts that suit the model."""
     if is_simulator(lm):
@@ -58,16 +67,18 @@ def simulation_prompts(
 
 
 class SimulatorPrompts:
-    """The simulator's own format: task token, explanation, text; an answer after every token of the text."""
+    """The simulator's own format: explanation, text; an answer after every token of the text."""
 
-    def __init__(self, config: SimulateConfig, engine: Engine, texts: Sequence[Text]) -> None:
-        from nlsim.simulator.text import SimulatorText, Task
+    def __init__(self, config: SimulateConfig, engine: Speaker, texts: Sequence[Text]) -> None:
+        from nlsim.simulator.text import SimulatorText
 
         if config.show_score is not None:
             raise UsageError("nlsim's simulator was not trained with scores", "leave simulate.show_score out")
+        if config.order == "text_first":
+            raise UsageError("nlsim's simulator reads the explanation first", "leave simulate.order out")
         if config.prompt != "digit":
             raise UsageError("nlsim's simulator answers with digits", "set simulate.prompt to digit")
-        self._text, self._task = SimulatorText.of(engine.tokenizer), Task.SIMULATE
+        self._text = SimulatorText.of(engine.tokenizer)
         self.choices = tuple(self._text.digits)
         windows = [self._text.window(text.pieces) for text in texts]
         self._leaves = tuple(
@@ -78,13 +89,14 @@ class SimulatorPrompts:
     def trees(self, explanations: Sequence[str]) -> Iterator[PromptTree]:
         """See `SimulationPrompts`."""
         nothing = np.empty(0, np.int64)
-        return (PromptTree(self._text.prefix(self._task, text), nothing, self._leaves) for text in explanations)
+        return (PromptTree(self._text.prefix(text), nothing, self._leaves) for text in explanations)
 
 
 class LastPrompts:
     """One prompt per window: the explanation, the text with its last token marked, and the answer's beginning."""
 
     def __init__(self, config: SimulateConfig, template: Template, texts: Sequence[Text], wording: Wording) -> None:
+        """Raises UsageError for a tokenizer whose answers are not single tokens."""
         self._template, self._config, self._wording = template, config, wording
         self._forced: Forced = template.force(wording.opening, wording.answers)
         self.choices = self._forced.tokens
@@ -92,30 +104,43 @@ class LastPrompts:
 
     def trees(self, explanations: Sequence[str]) -> Iterator[PromptTree]:
         """See `SimulationPrompts`."""
+        around = [self._around(text) for text in explanations]
+        texts = [text + after for _, after in around[:1] for text in self._texts]
+        return self._grid([before for before, _ in around], texts).trees()
+
+    def text_first(self, explanations: Sequence[str]) -> bool:
+        """Whether the text comes first: as configured, or by the cost of all prompts of the run."""
+        if self._config.order != "auto" or not explanations:
+            return self._config.order == "text_first"
+        mean, encode = np.mean, self._template.encode
+        first, second = (float(mean([len(encode(one)) for one in many])) for many in (explanations, self._texts))
+        return not explanation_first(len(explanations), len(self._texts), first, second)
+
+    def trees_of_windows(self, explanations: Sequence[str]) -> Iterator[PromptTree]:
+        """The text first: one trie per window; its reads are those of the explanations, in their order."""
+        around = [self._around(text, text_first=True) for text in explanations]
+        texts = [before + text for before, _ in around[:1] for text in self._texts]
+        return self._grid(texts, [after for _, after in around]).trees()
+
+    def _grid(self, prefixes: list[str], suffixes: list[str]) -> Grid:
+        return grid(self._template.encode, prefixes, suffixes) if prefixes and suffixes else Grid((), ())
+
+    def _around(self, explanation: str, text_first: bool = False) -> tuple[str, str]:
+        """What stands before and after the text in the prompts of an explanation."""
         scored = self._config.show_score is not None
         shots = [
             turn
             for example in EXAMPLES[: self._config.shots]
             for turn in (
-                Message("user", question(example.shown(scored), marked(example.pieces, example.target))),
+                Message("user", question(example.shown(scored), marked(example.pieces, example.target), text_first)),
                 Message("assistant", self._wording.opening + self._wording.answer(example.strengths[example.target])),
             )
         ]
         system = self._wording.last + (SCORED if scored else "")
-        made = self._grid([Message("system", system), *shots], explanations)
-        return made.trees()
-
-    def _grid(self, before: list[Message], explanations: Sequence[str]) -> Grid:
-        if not explanations:
-            return Grid((), ())
-
-        def around(explanation: str) -> list[str]:
-            turns = [*before, Message("user", question(explanation, SENTINEL))]
-            return self._template.text(turns, self._forced.opening).split(SENTINEL)
-
-        prefixes = [around(explanation)[0] for explanation in explanations]
-        last = around("")[1]
-        return grid(self._template.encode, prefixes, [text + last for text in self._texts])
+        asked = Message("user", question(explanation, SENTINEL, text_first))
+        whole = self._template.text([Message("system", system), *shots, asked], self._forced.opening)
+        before, after = whole.split(SENTINEL)
+        return before, after
 
 
 def written(template: Template, texts: Sequence[str]) -> list[str]:

@@ -116,9 +116,12 @@ def with_score(explanation: str, score: float | None) -> str:
     return f"{explanation}\nScore of the description: {f'{score:.2f}' if known else 'unknown'}"
 
 
-def question(explanation: str, text: str | None = None) -> str:
-    """The user's turn; the explanation comes first, because many texts follow it."""
-    return f"Feature: {explanation}" + (f"\n\nText:\n{text}" if text is not None else "\n\nText, token by token:")
+def question(explanation: str, text: str | None = None, text_first: bool = False) -> str:
+    """The user's turn. What comes first is computed once for all that may follow it."""
+    feature = f"Feature: {explanation}"
+    if text is None:
+        return f"{feature}\n\nText, token by token:"
+    return f"Text:\n{text}\n\n{feature}" if text_first else f"{feature}\n\nText:\n{text}"
 
 
 def marked(pieces: Sequence[str], target: int) -> str:

@@ -136,15 +136,16 @@ def test_wrong_positions_are_noticed(shift: int, monkeypatch: pytest.MonkeyPatch
     assert worst(answers(engine("llama"), trees), right) > 100 * TOLERANCE
 
 
-def test_bfloat16_is_as_good_as_the_librarys() -> None:
-    """Against float32, the error is at most 1.5 times that of plain transformers in bfloat16."""
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_as_good_as_the_librarys(dtype: torch.dtype) -> None:
+    """Against float32, the error is at most 1.5 times that of plain transformers in the same precision."""
     rng = np.random.default_rng(4)
     trees = [models.tree(rng, SHAPE, 12) for _ in range(12)]
     exact = np.concatenate(answers(oracle("llama"), trees))
-    library = np.concatenate(answers(oracle("llama", torch.bfloat16), trees))
-    ours = np.concatenate(answers(engine("llama", 64, torch.bfloat16), trees))
+    library = np.concatenate(answers(oracle("llama", dtype), trees))
+    ours = np.concatenate(answers(engine("llama", 64, dtype), trees))
     assert np.abs(ours - exact).mean() <= 1.5 * np.abs(library - exact).mean()
-    assert np.abs(ours - exact).mean() > 0  # it did run in bfloat16
+    assert np.abs(ours - exact).mean() > 0  # it did run in that precision
 
 
 def test_mass_is_over_the_whole_vocabulary() -> None:

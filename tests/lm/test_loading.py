@@ -204,7 +204,7 @@ def test_sampling_is_seeded_per_prompt() -> None:
     prompts = [rng.integers(3, models.VOCABULARY, size=n) for n in (4, 12, 7)]
     engine = PackedEngine(LmConfig(model="m"), model=models.model("llama"), tokenizer=Words())
     together = engine.generate(prompts, 8, temperature=3.0, seed=5)
-    engine.batch_tokens = 1
+    engine.write_tokens = 1
     assert engine.generate(prompts, 8, temperature=3.0, seed=5) == together
     assert engine.generate(prompts, 8, temperature=3.0, seed=6) != together
 

@@ -191,6 +191,22 @@ def test_passing_failures_are_repeated(make: Callable[..., OpenAIEngine], server
     assert engine.endpoint.usage.repeated == 8
 
 
+def test_a_request_that_takes_too_long_is_repeated(make: Callable[..., OpenAIEngine], server: Server) -> None:
+    gone = threading.Event()
+
+    def slow(path: str, body: dict[str, Any], number: int) -> Reply:
+        if number == 1:
+            gone.wait(30)
+        return chat_digits(path, body, number)
+
+    server.reply = slow
+    engine = make(concurrency=1, timeout=0.2)
+    (found,) = engine.choose([prompts(engine, [3])], digits())
+    gone.set()
+    assert found.logprobs_RC.argmax() == 3
+    assert engine.endpoint.usage.repeated >= 1
+
+
 def test_a_server_that_dies_midway(make: Callable[..., OpenAIEngine], server: Server) -> None:
     """What was answered has been handed out; the rest fails as something that may succeed later."""
     server.reply = lambda path, body, number: chat_digits(path, body, number) if number <= 3 else (0, {}, "")

@@ -62,6 +62,16 @@ def test_resources_and_work_follow_the_stages_own_model() -> None:
     assert counted["explain"].resources.gpus == 0
 
 
+def test_what_an_endpoint_charges() -> None:
+    """Every prompt in full; nothing of it is computed here."""
+    lm = {"model": "gpt", "endpoint": {"base_url": "http://h/v1"}, "prices": {"input": 2.0, "output": 10.0}}
+    rows = {row.name: row.estimate for row in plan_config(config(simulate={"lm": lm, "positions": "last"}))}
+    assert rows["explain"].price == rows["score"].price == rows["simulate"].flops == 0
+    assert rows["simulate"].price > rows["simulate"].predictions * (500 * 2.0 + 10.0) / 1e6
+    free = {"model": "gpt", "endpoint": {"base_url": "http://h/v1"}}
+    assert {row.name: row.estimate for row in plan_config(config(simulate={"lm": free}))}["simulate"].price == 0
+
+
 @pytest.mark.parametrize(
     ("lm", "image", "gpus"),
     [

@@ -22,7 +22,9 @@ def main() -> None:
     found = [choices.logprobs_RC.tolist() for choices in engine.choose(trees, asked["choices"])]
     prompts = [np.asarray(prompt) for prompt in asked["prompts"]]
     written = [list(one) for one in engine.generate(prompts, 8)]
-    print(json.dumps({"logprobs": found, "written": written, "facts": engine.facts()}))  # noqa: T201
+    facts = engine.facts()
+    engine.close()
+    print(json.dumps({"logprobs": found, "written": written, "facts": facts}))  # noqa: T201
 
 
 if __name__ == "__main__":

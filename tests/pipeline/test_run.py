@@ -17,7 +17,7 @@ from nlsim.pipeline.execute import execute_shard, shard_index
 from nlsim.pipeline.pipeline import Pipeline
 from nlsim.pipeline.plan import HARDWARE, plan_config, write_plan
 from nlsim.pipeline.run import Run
-from nlsim.pipeline.runner import RUNNER, carry_out, sole_runner
+from nlsim.pipeline.runner import RUNNER, carry_out, share_of, sole_runner
 from nlsim.pipeline.stage import Stopped
 from nlsim.progress import SilentReporter
 
@@ -174,6 +174,13 @@ def test_ten_runners_at_once_leave_the_same_bytes(toy_pipeline: Pipeline, config
         thread.join()
     assert not failures
     assert data_bytes(Run.open(url)) == data_bytes(alone)
+
+
+def test_workers_share_gpus_only_where_there_are_too_few() -> None:
+    four = ["0", "1", "2", "3"]
+    assert [share_of(four, worker, 1) for worker in range(5)] == [["0"], ["1"], ["2"], ["3"], ["0"]]
+    assert [share_of(four, worker, 2) for worker in range(3)] == [["0", "1"], ["2", "3"], ["0", "1"]]
+    assert share_of(["7"], 3, 2) == ["7"]
 
 
 def test_the_plan_says_what_workflows_need(toy_pipeline: Pipeline, config: Config, tmp_path: Path) -> None:
