@@ -23,18 +23,20 @@ RUN python3 /tmp/rootfs.py /rootfs
 
 # Dependencies come from the lock alone: this layer changes only when the lock does.
 FROM builder AS cpu-packages
-COPY images/cpu/requirements.lock images/trim.py /tmp/
+COPY images/cpu/requirements.lock /tmp/
 RUN --mount=type=cache,target=/root/.cache/uv,sharing=locked \
     python3 -m venv --without-pip /opt/nlsim \
-    && /opt/build/bin/uv pip install --quiet --python /opt/nlsim --no-deps --require-hashes -r /tmp/requirements.lock \
-    && python3 /tmp/trim.py /opt/nlsim
+    && /opt/build/bin/uv pip install --quiet --python /opt/nlsim --no-deps --require-hashes -r /tmp/requirements.lock
+COPY images/trim.py /tmp/
+RUN python3 /tmp/trim.py /opt/nlsim
 
 FROM builder AS model-packages
-COPY images/model/requirements.lock images/trim.py /tmp/
+COPY images/model/requirements.lock /tmp/
 RUN --mount=type=cache,target=/root/.cache/uv,sharing=locked \
     python3 -m venv --without-pip /opt/nlsim \
-    && /opt/build/bin/uv pip install --quiet --python /opt/nlsim --no-deps --require-hashes -r /tmp/requirements.lock \
-    && python3 /tmp/trim.py /opt/nlsim
+    && /opt/build/bin/uv pip install --quiet --python /opt/nlsim --no-deps --require-hashes -r /tmp/requirements.lock
+COPY images/trim.py /tmp/
+RUN python3 /tmp/trim.py /opt/nlsim
 
 FROM builder AS vllm-packages
 COPY images/vllm/requirements.lock /tmp/

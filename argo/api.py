@@ -71,7 +71,18 @@ class Api(NamedTuple):
         except ApiException as error:
             raise explained(what, error) from error
         except HTTPError as error:
-            raise TransientError(f"cannot {what}", f"the API server does not answer ({reason_of(error)})") from error
+            raise unanswered(what, error) from error
+
+    def find(self, what: str, function: Callable[..., Any], *args: Any) -> Any | None:
+        """`call`, or None for what is not there."""
+        try:
+            return function(*args)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise explained(what, error) from error
+        except HTTPError as error:
+            raise unanswered(what, error) from error
 
 
 def connect(namespace: str, context: str | None = None, confirmed: bool = False) -> Api:
@@ -111,6 +122,11 @@ def explained(what: str, error: ApiException) -> UsageError:
         message = error.reason or str(error.status)
     todo = "ask for that permission (docs/cluster.md, Permissions)" if error.status == 403 else ""
     return UsageError(f"cannot {what}: {message}", todo)
+
+
+def unanswered(what: str, error: HTTPError) -> TransientError:
+    """The API server was not reached."""
+    return TransientError(f"cannot {what}", f"the API server does not answer ({reason_of(error)})")
 
 
 def reason_of(error: Exception) -> str:

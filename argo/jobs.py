@@ -10,9 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kubernetes.client.exceptions import ApiException
-
-from argo.api import explained
 from argo.job import stage_job
 from argo.names import dns_name
 from argo.pod import planning
@@ -119,12 +116,7 @@ class Controller:
         )  # fmt: skip
 
     def _read(self, name: str) -> Any | None:
-        try:
-            return self.api.batch.read_namespaced_job(name, self.api.namespace)
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise explained(f"read job {name}", error) from error
+        return self.api.find(f"read job {name}", self.api.batch.read_namespaced_job, name, self.api.namespace)
 
     def finish(self, stage: str, job: str) -> None:
         """Wait for a Job that everything needs."""

@@ -23,6 +23,7 @@ UNUSED = (
     "joblib/test", "sympy/**/tests", "torch/test", "torch/include", "torch/share", "torch/lib/*.a",
     "pyarrow/include", "pyarrow/src", "pyarrow/*.pyx", "pyarrow/includes",
     "pyarrow/libarrow_flight.so*", "pyarrow/_flight*", "pyarrow/libarrow_s3.so*", "pyarrow/_s3fs*",
+    "pyarrow/libarrow_substrait.so*", "pyarrow/_substrait*", "numpy/distutils", "numpy/f2py",
     "scipy/datasets", "sklearn/datasets/data", "sklearn/datasets/images", "sklearn/datasets/descr",
     "numpy/_core/include", "nvidia/**/include", "**/*.a", "**/*.pxd", "**/*.pyi",
 )  # fmt: skip
@@ -53,15 +54,16 @@ def main(environment: Path) -> None:
 
 def slim_libraries(site: Path) -> None:
     """Drop symbol tables of pyarrow's and scipy's libraries, and make links of copies: wheels cannot hold links."""
-    libraries = [path for package in ("pyarrow", "scipy") for path in sorted(site.glob(f"{package}/**/*.so*"))]
     first: dict[bytes, Path] = {}
-    for library in libraries:
-        same = first.setdefault(library.read_bytes(), library)
-        if same != library:
-            library.unlink()
-            library.symlink_to(os.path.relpath(same, library.parent))
-    if first and (strip := shutil.which("strip")):
-        subprocess.run([strip, "--strip-unneeded", *first.values()], check=True)
+    for folder in ("pyarrow", "scipy", "numpy.libs", "scipy.libs"):
+        for library in sorted(site.glob(f"{folder}/**/*.so*")):
+            same = first.setdefault(library.read_bytes(), library)
+            if same != library:
+                library.unlink()
+                library.symlink_to(os.path.relpath(same, library.parent))
+    ours = [library for library in first.values() if library.relative_to(site).parts[0] in ("pyarrow", "scipy")]
+    if ours and (strip := shutil.which("strip")):
+        subprocess.run([strip, "--strip-unneeded", *ours], check=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ HELM ?= helm
 HELM_VERSION ?= v3.19.0
 IMAGES := cpu model vllm
 RENDERED := charts/nlsim/files/workflowtemplates
-SHIPPED := $(filter-out configs/demo.yaml,$(wildcard configs/*.yaml))
+SHIPPED := $(addprefix configs/,article.yaml blog.yaml tiny.yaml)
 
 .PHONY: images
 images: image-cpu image-model ## Build the stage images (TAG=…, DOCKER_FLAGS=…); image-vllm and image-store by themselves.

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import yaml
 from argo_shapes import CHAIN, FULL, PLAIN, WIDE
+from urllib3.exceptions import ProtocolError
 
 from argo.api import connect
 from argo.checks import problems
 from argo.cluster import Cluster
 from argo.template import StageShape
-from nlsim.errors import UsageError
+from nlsim.errors import TransientError, UsageError
 
 VERSION = dict.fromkeys(
     ("buildDate", "compiler", "gitCommit", "gitTreeState", "gitVersion", "goVersion", "major", "minor", "platform"), "1"
@@ -158,3 +159,21 @@ def test_a_cluster_that_is_gone(server: Server, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Server, "answer", lambda *_: (503, {"kind": "Status", "message": "starting"}))
     with pytest.raises(UsageError, match="the cluster of context test does not answer at http://127"):
         connect("nlsim")
+
+
+def test_answers_of_the_api_server(server: Server) -> None:
+    """What is not there is None, a refusal is final, a lost connection is worth another try."""
+    api = connect("nlsim")
+    read = api.core.read_namespaced_secret
+    assert api.find("read secret a", read, "nlsim-store", "nlsim") is not None
+    assert api.find("read secret b", read, "b", "nlsim") is None
+    server.secret = {f"{HERE}/secrets/nlsim-store"}
+    with pytest.raises(UsageError, match=r"cannot read secret a: forbidden: ask for that permission"):
+        api.find("read secret a", read, "nlsim-store", "nlsim")
+
+    def lost(*_args: object) -> None:
+        raise ProtocolError("Connection aborted.")
+
+    for ask in (api.find, api.call):
+        with pytest.raises(TransientError, match=r"cannot read: the API server does not answer \(Connection aborted"):
+            ask("read", lost)
