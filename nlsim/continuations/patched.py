@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nlsim.reconstruct.patch import dense
+from nlsim.reconstruct.patch import coder_input, dense
 
 if TYPE_CHECKING:
     from nlsim.coders.coder import Coder
@@ -76,8 +76,7 @@ class Patcher:
     def read(self, tokens: Ints) -> Reading:
         """The true code of a text, encoded in the run itself."""
         state = self.subject.start(tokens[None], np.array([len(tokens)]), self.coder.meta.hookpoint)
-        seen = state.captured.input_BTD if self.coder.meta.kind == "transcoder" else state.captured.output_BTD
-        read_SD = seen[0, :-1].float()
+        read_SD = coder_input(self.coder, state)[0, :-1].float()
         code_SM = dense(self.coder.encode(read_SD), self.coder.meta.width)
         code_SM[0] = 0
         return Reading(tokens, state, code_SM, read_SD, code_SM[:, self._columns_L].cpu().numpy())

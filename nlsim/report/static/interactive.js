@@ -204,18 +204,35 @@
     const keys = { value: (row) => -row.value, probability: (row) => -(row.p ?? -1), simulated: (row) => -(row.simulated ?? -1), id: (row) => row.latent };
     rows = found.filter(fits).sort((a, b) => keys[order](a) - keys[order](b) || a.latent - b.latent);
     if (!rows.some((row) => row.latent === state.latent)) state.latent = rows[0]?.latent ?? null;
-    const largest = Math.max(1e-9, ...rows.map((row) => Math.max(row.value, row.simulated ?? 0)));
-    $("latents").replaceChildren(...rows.map((row) => {
+    largest = Math.max(1e-9, ...rows.map((row) => Math.max(row.value, row.simulated ?? 0)));
+    if (scrolled) $("latents").scrollTop = scrolled = 0;
+    made = null;
+    showRows();
+    if (!rows.length) $("latents").replaceChildren(element("li", { class: "empty" }, active ? "Nothing to show with this filter." : "No latent is active here."));
+  };
+
+  // Rows have one height, and only those in sight (and some around them) exist: a thousand cost no more than ten.
+  const ROW_REM = 4.75, AROUND = 12;
+  let largest = 1, made = null, scrolled = 0, seen = 0;  // pixels scrolled and seen: asking the browser each time is slow
+  const rowHeight = () => ROW_REM * parseFloat(getComputedStyle(root).fontSize);
+  const showRows = () => {
+    const list = $("latents"), height = rowHeight();
+    const top = Math.floor(scrolled / height), bottom = Math.min(rows.length, Math.ceil((scrolled + seen) / height));
+    if (made && made[0] <= top && made[1] >= bottom) return;
+    const [first, last] = made = [Math.max(0, top - AROUND), Math.min(rows.length, bottom + AROUND)];
+    const focused = list.contains(document.activeElement);
+    const space = (count) => element("li", { class: "space", "aria-hidden": "true", style: { height: `${count * height}px` } });
+    list.replaceChildren(space(first), ...rows.slice(first, last).map((row, n) => {
       const [mark, style] = MARKS[row.wrong ? "wrong" : String(row.kept)];
       const text = explanations[state.kind][row.latent];
       const facts = [`#${row.latent}`, `activation ${number(row.value)}`, ...(known(row.p) ? [`P(active) ${number(row.p)}`] : []), ...(known(row.simulated) ? [`simulated ${number(row.simulated)}`] : [])];
-      return element("li", {}, element("button", { type: "button", "data-latent": row.latent, tabindex: row.latent === state.latent ? "0" : "-1", ...(row.latent === state.latent ? { "aria-current": "true" } : {}) },
+      return element("li", { "aria-posinset": first + n + 1, "aria-setsize": rows.length }, element("button", { type: "button", "data-latent": row.latent, tabindex: row.latent === state.latent ? "0" : "-1", ...(row.latent === state.latent ? { "aria-current": "true" } : {}) },
         element("span", { class: `mark ${style}` }, element("b", { "aria-hidden": "true" }, mark), element("span", {}, words(row))),
         element("span", { class: `text${text ? "" : " soft"}` }, text ?? "no explanation"),
         element("span", { class: "bars", "aria-hidden": "true" }, element("i", { class: "true", style: { "--w": `${100 * row.value / largest}%` } }), ...(known(row.simulated) ? [element("i", { class: "said", style: { "--w": `${100 * row.simulated / largest}%` } })] : [])),
         element("span", { class: "facts" }, facts.join(" · "))));
-    }));
-    if (!rows.length) $("latents").replaceChildren(element("li", { class: "empty" }, active ? "Nothing to show with this filter." : "No latent is active here."));
+    }), space(rows.length - last));
+    if (focused) (list.querySelector("[tabindex='0']") ?? list).focus({ preventScroll: true });
   };
 
   const showDetail = async () => {
@@ -359,15 +376,20 @@
   });
   const choose = (latent, focus) => {
     state.latent = latent;
+    const list = $("latents"), height = rowHeight(), top = rows.findIndex((row) => row.latent === latent) * height;
+    if (focus) list.scrollTop = scrolled = Math.max(top + height - seen, Math.min(top, scrolled));
+    showRows();
     for (const button of $("latents").querySelectorAll("button")) {
       const mine = Number(button.dataset.latent) === latent;
       button.tabIndex = mine ? 0 : -1;
       if (mine) button.setAttribute("aria-current", "true"); else button.removeAttribute("aria-current");
-      if (mine && focus) button.focus();
+      if (mine && focus) button.focus({ preventScroll: true });
     }
     remember();
     showDetail().catch(failed);
   };
+  $("latents").addEventListener("scroll", () => { scrolled = $("latents").scrollTop; showRows(); }, { passive: true });
+  new ResizeObserver(() => { seen = $("latents").clientHeight; showRows(); }).observe($("latents"));
   $("latents").addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (button) choose(Number(button.dataset.latent), false);
@@ -390,6 +412,7 @@
     buildControls();
     showScale();
     $("app").hidden = false;
+    seen = $("latents").clientHeight;
     await update(asked());
     root.dataset.ready = "1";
   };
