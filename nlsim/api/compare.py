@@ -119,8 +119,8 @@ def paired_losses(first: pandas.DataFrame, second: pandas.DataFrame) -> Iterator
         weight = a["tokens"].to_numpy(dtype=np.float64)
         for name, (x, y) in columns.items():
             moved = resamples[windows].ratio((y - x) * weight, weight)
-            means = (float(np.average(values, weights=weight)) for values in (x, y))
-            yield Change(name, condition, *means, moved._replace(n=int(weight.sum())), "windows", "")
+            before, after = (float(np.average(values, weights=weight)) for values in (x, y))
+            yield Change(name, condition, before, after, moved._replace(n=int(weight.sum())), "windows", "")
 
 
 def paired_scores(first: pandas.DataFrame, second: pandas.DataFrame) -> Iterator[Change]:
@@ -133,8 +133,8 @@ def paired_scores(first: pandas.DataFrame, second: pandas.DataFrame) -> Iterator
             known = np.isfinite(x) & np.isfinite(y)
             if known.any():
                 moved = Bootstrap(np.arange(int(known.sum()))).mean((y - x)[known])
-                means = (float(values[known].mean()) for values in (x, y))
-                yield Change(name, {"scorer": scorer}, *means, moved, "latents", "")
+                before, after = (float(values[known].mean()) for values in (x, y))
+                yield Change(name, {"scorer": scorer}, before, after, moved, "latents", "")
 
 
 def judged(changes: Iterable[Change]) -> Iterator[Change]:

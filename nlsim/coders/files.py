@@ -70,7 +70,7 @@ def download_failure(what: str, error: Exception) -> DataError:
     elif "not found" in text or "404" in text or "valid ids" in text:
         todo = "check the name"
     else:
-        todo = "check the network, or download it elsewhere (`hf download`) and give its folder"
+        todo = "check the network; `nlsim plan` prints the commands that download it elsewhere"
     return DataError(f"cannot get {what} from the Hugging Face hub ({first_line(error)})", todo)
 
 

@@ -7,7 +7,10 @@ from pydantic import Field
 from nlsim.base import Section, choice_or_plugin
 from nlsim.lm.config import LmConfig
 
-Method = str if TYPE_CHECKING else choice_or_plugin("lexical", "llm", "import")
+if TYPE_CHECKING:
+    Method = str
+else:
+    Method = choice_or_plugin("lexical", "llm", "import")
 
 
 class ExplainConfig(Section):

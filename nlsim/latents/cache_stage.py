@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nlsim.errors import DataError
 from nlsim.latents.arrays import FloatArray, IntArray, cuts
 from nlsim.latents.rows import TokenRows
 from nlsim.pipeline.stage import Estimate, Resources, Stage, StageContext
@@ -70,6 +71,7 @@ class Cache(Stage):
             self._take(context, context.config.cache.imported, rows, mine)
             return
         subject, coder = models(context.config.subject, context.config.coder)
+        check_vocabulary(rows, subject)
         encoded = encode_rows(
             subject,
             coder,
@@ -101,6 +103,16 @@ class Cache(Stage):
         write_codes(context.output, encoded, position, decoder_norms(coder))
         context.output.json("coder", coder_facts(coder, None, context.config))
         context.output.count(rows=len(mine), tokens=len(position))
+
+
+def check_vocabulary(rows: TokenRows, subject: Subject) -> None:
+    """Raise DataError for tokens that the model has no embedding for."""
+    largest = int(rows.tokens_RT.max(initial=0))
+    if largest >= subject.vocabulary:
+        raise DataError(
+            f"the text has token {largest}, the subject embeds {subject.vocabulary}",
+            f"the tokenizer of {subject.config.model} belongs to another model",
+        )
 
 
 def decoder_norms(coder: Coder) -> FloatArray:

@@ -6,7 +6,10 @@ from pydantic import Field
 
 from nlsim.base import Section, choice_or_plugin, speed_only
 
-EngineName = str if TYPE_CHECKING else choice_or_plugin("auto", "packed", "transformers", "vllm", "openai")
+if TYPE_CHECKING:
+    EngineName = str
+else:
+    EngineName = choice_or_plugin("auto", "packed", "transformers", "vllm", "openai")
 
 
 class EndpointConfig(Section):

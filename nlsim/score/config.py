@@ -7,7 +7,10 @@ from pydantic import Field
 from nlsim.base import Section, choice_or_plugin
 from nlsim.lm.config import LmConfig
 
-ScorerName = str if TYPE_CHECKING else choice_or_plugin("detection", "fuzzing", "embedding")
+if TYPE_CHECKING:
+    ScorerName = str
+else:
+    ScorerName = choice_or_plugin("detection", "fuzzing", "embedding")
 
 
 class ScoreConfig(Section):

@@ -115,6 +115,11 @@ class Subject:
         return int(self.decoder.get_input_embeddings().embedding_dim)  # type: ignore[operator]
 
     @property
+    def vocabulary(self) -> int:
+        """Tokens that it has an embedding for; some models have more than their tokenizer."""
+        return int(self.decoder.get_input_embeddings().num_embeddings)  # type: ignore[operator]
+
+    @property
     def batch_tokens(self) -> int:
         """Tokens to give to one forward pass."""
         return self.config.batch_tokens or (16384 if self.device.type == "cuda" else 2048)

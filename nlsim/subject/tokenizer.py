@@ -68,5 +68,5 @@ def load_failure(part: str, location: Location, error: Exception) -> DataError:
     elif "revision" in text and location.revision:
         todo = f"check the revision {location.revision}"
     else:
-        todo = "check the name and the network, or download it first (`hf download`) and give its folder"
+        todo = "check the name and the network; `nlsim plan` prints the commands that download it elsewhere"
     return DataError(f"cannot load the {part} of {location.path} from the Hugging Face hub ({reason})", todo)

@@ -420,7 +420,7 @@ def test_a_file_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     [
         ("401 Client Error: gated repo", "accept its licence on huggingface.co, then set HF_TOKEN"),
         ("Repository Not Found", "check the name"),
-        ("Max retries exceeded", "download it elsewhere"),
+        ("Max retries exceeded", "prints the commands that download it elsewhere"),
     ],
 )
 def test_downloads_that_fail_say_what_to_do(error: str, todo: str, monkeypatch: pytest.MonkeyPatch) -> None:

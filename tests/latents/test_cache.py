@@ -18,11 +18,12 @@ from nlsim.coders.sparse import SparseCoder, shapes
 from nlsim.config import parse_config
 from nlsim.corpus.splits import Split
 from nlsim.errors import DataError
-from nlsim.latents.cache_stage import Cache
+from nlsim.latents.cache_stage import Cache, check_vocabulary
 from nlsim.latents.cache_stage import models as load_models
 from nlsim.latents.encode import Encoded, batches, encode_rows, outlying
 from nlsim.latents.index import LatentIndex
 from nlsim.latents.index_stage import Index
+from nlsim.latents.rows import TokenRows
 from nlsim.pipeline.stage import StageContext
 from nlsim.reconstruct import measure
 from nlsim.store.artifact import Artifact
@@ -165,6 +166,15 @@ def test_activations_that_are_not_finite(bad: float) -> None:
     x[3, 2, 1] = 1
     x[:, 0] = bad  # at position 0 nobody looks
     assert (Given(x).encoded().value.reshape(5, 6, 2)[:, 1:] == 1).all()
+
+
+def test_tokens_that_the_model_does_not_have() -> None:
+    """A tokenizer with more tokens than the model embeds is another model's."""
+    subject = SimpleNamespace(vocabulary=50, config=SubjectConfig(model="x"))
+    one = np.ones(2, np.int64)
+    check_vocabulary(TokenRows(np.array([[0, 49], [0, 3]]), 2 * one, 0 * one), subject)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="the text has token 50, the subject embeds 50: the tokenizer of x belongs"):
+        check_vocabulary(TokenRows(np.array([[0, 50], [0, 3]]), 2 * one, 0 * one), subject)  # type: ignore[arg-type]
 
 
 def test_values_beyond_float16_are_counted() -> None:
