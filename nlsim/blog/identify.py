@@ -116,7 +116,8 @@ def recall_by_rank(pairs: Pairs, bootstrap: Bootstrap, bins: int) -> list[Row]:
 
 def threshold_sweep(pairs: Pairs, bootstrap: Bootstrap, thresholds: Sequence[float]) -> list[Row]:
     """Exact tail counts at thresholds of P(active): recall, false-positive rate, precision and the number selected per
-    token, at the true prevalence. `resolution` is the lightest inactive pair's share: a lower rate reads 0."""
+    token, at the true prevalence. `resolution` is the lightest inactive pair's share: a lower rate reads 0, without an
+    interval."""
     weight_P = pool_weights(pairs, None) * ~np.isnan(pairs.probability_P)
     truth_P = pairs.active_P
     rows = []
@@ -131,6 +132,8 @@ def threshold_sweep(pairs: Pairs, bootstrap: Bootstrap, thresholds: Sequence[flo
             ("precision", taken_P & truth_P, taken_P),
         ):
             found = _ratio(bootstrap, pairs, top_P * weight_P, bottom_P * weight_P)
+            if found.value == 0:  # resampling nothing gives nothing: that is no interval
+                found = found._replace(low=np.nan, high=np.nan)
             rows.append(metric_row(name, found, "share", condition))
     silent_P = weight_P[~truth_P & (weight_P > 0)]
     finest = float(silent_P.min() / silent_P.sum()) if silent_P.size else np.nan

@@ -31,7 +31,6 @@ from nlsim.report.blog_tables import (
 from nlsim.report.gather import Metrics, latent_metrics, score_metrics
 from nlsim.report.page import Browser, Figure, Part, Story
 from nlsim.report.story import beside
-from nlsim.report.svg import number
 from nlsim.report.tables import Table
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def headline(metrics: Metrics, config: Config) -> str:
         return "This run identified no latents."
     return (
         f"From their explanations ({config.kind}) {100 * recall.value:.0f} % of a token's active latents are found, "
-        f"and {number(100 * precision.value)} % of those called active are."
+        f"and {100 * precision.value:.2g} % of those called active are."
     )
 
 

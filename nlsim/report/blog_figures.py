@@ -50,8 +50,9 @@ def limit_lines(metrics: Metrics, name: str, label: str) -> Figure:
 
 
 def needed_lines(metrics: Metrics) -> Figure | None:
-    """Cross-entropy of planted simulators against their false-positive rate, by recall."""
-    rows = [row for row in metrics.all("ce", task="limits", keep="planted") if row["condition"]["false_rate"] > 0]
+    """What planted simulators add to the cross-entropy, against their false-positive rate, by recall."""
+    name = "ce_relative_error"  # paired with the clean run, unlike the cross-entropy itself
+    rows = [row for row in metrics.all(name, task="limits", keep="planted") if row["condition"]["false_rate"] > 0]
     if not rows:
         return None
     recalls = sorted({row["condition"]["recall"] for row in rows}, reverse=True)
@@ -63,18 +64,18 @@ def needed_lines(metrics: Metrics) -> Figure | None:
         )
         series.append(_series(f"recall {recall:g}", mine, "false_rate"))
     ends = {"all true latents": "coder", "no latents": "zero"}
-    levels = {label: metrics.number("ce", task="limits", keep=keep) for label, keep in ends.items()}
+    levels = {label: metrics.number(name, task="limits", keep=keep) for label, keep in ends.items()}
     references = [Reference(label, level.value) for label, level in levels.items() if level is not None]
     zero = {
         row["condition"]["recall"]: as_number(row).text()
-        for row in metrics.all("ce", task="limits", keep="planted", false_rate=0.0)
+        for row in metrics.all(name, task="limits", keep="planted", false_rate=0.0)
     }
     without = "; ".join(f"recall {recall:g}: {text}" for recall, text in sorted(zero.items(), reverse=True))
     return Figure(
         Lines(
             "Accuracy that is needed",
             Axis("share of the inactive latents called active", "log"),
-            Axis("cross-entropy (nats)"),
+            Axis("relative error of cross-entropy"),
             series,
             references,
         ),

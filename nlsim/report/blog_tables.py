@@ -63,7 +63,10 @@ def identification_table(metrics: Metrics, kinds: Kinds, top: int) -> Table:
         for name, kind in kinds.items()
     ]
     columns = [Column("kind of explanations"), *(column for column, _, _ in entries)]
-    note = f"called active from probability ½; means over tokens, {INTERVALS}; quartiles over tokens in metrics.json"
+    note = (
+        "called active from probability ½; means over tokens (precision: over those at which any latent was called "
+        f"active), {INTERVALS}; quartiles over tokens in metrics.json"
+    )
     return Table("Identification of active latents", columns, rows, note)
 
 
@@ -93,7 +96,7 @@ def help_table(metrics: Metrics, kinds: Kinds) -> Table:
             quartiles[0],
             metrics.number("kl_reverse", kind, **found),
             quartiles[1],
-            metrics.number("ce_minus_coder", kind, **found),
+            metrics.number("ce_minus_coder", kind, **found) or "–",
             0 if row is None else int(row["n"]),
         ]
 
@@ -157,7 +160,7 @@ def sweep_table(metrics: Metrics, kinds: Kinds) -> Table:
                     f"{name}, {threshold:g}",
                     as_number(row),
                     as_number(rates[0]) if rates else None,
-                    metrics.number("false_positive_rate", kind, **at, **{"from": "fitted tail"}),
+                    metrics.number("false_positive_rate", kind, **at, **{"from": "fitted tail"}) or "–",
                     metrics.number("precision", kind, **at),
                     metrics.number("selected_per_token", kind, **at),
                 ]
@@ -186,7 +189,7 @@ def predictive_table(metrics: Metrics, kinds: Kinds) -> Table:
 def published_table(config: Config, metrics: Metrics) -> Table:
     """The published value, ours, and why they differ."""
     columns = [Column("quantity"), Column("published"), Column("ours"), Column("n"), Column("what sets them apart")]
-    models = "other subject, coder, simulator and text" if "gemma-2-9b" not in config.subject.model.lower() else ""
+    models = "" if "gemma-2-9b" in config.subject.model.lower() else "model and data"
     rows: list[list[Cell]] = []
 
     def line(entry: Published, kind: str | None, label: str) -> list[Cell]:
@@ -199,4 +202,5 @@ def published_table(config: Config, metrics: Metrics) -> Table:
     for kind, method in (config.blog.like or {config.kind: "quantiles"}).items():
         condition = None if kind == config.kind else kind
         rows += [line(entry, condition, f"{kind} (published: {method}): ") for entry in of_method(method)]
-    return Table("Published and ours", columns, rows)
+    note = "model and data: another subject, coder, simulator and text" if models else ""
+    return Table("Published and ours", columns, rows, note)

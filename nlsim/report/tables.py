@@ -48,9 +48,10 @@ class Number(NamedTuple):
         return f"{number(self.low, self._decimals())} to {number(self.high, self._decimals())}" if known else ""
 
     def _decimals(self) -> int | None:
-        """Decimals that show the interval's width with two digits; None without an interval of some width."""
+        """Decimals that show the interval's width with two digits; None without an interval of some width, and for
+        numbers so small that they are written with an exponent."""
         width = self.high - self.low
-        if not (math.isfinite(width) and width > 0):
+        if not (math.isfinite(width) and width > 0) or max(abs(self.low), abs(self.high)) < 1e-3:
             return None
         return min(max(1 - math.floor(math.log10(width)), 0), 9)
 
