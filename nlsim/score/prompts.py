@@ -75,17 +75,17 @@ class SimulatorScoring:
     """
 
     def __init__(self, scorer: Scorer, engine: Engine) -> None:
-        from nlsim.simulator.text import SimulatorText, Task
+        from nlsim.simulator.text import SimulatorText
 
         self._text = SimulatorText.of(engine.tokenizer)
-        self._scorer, self._task = scorer, Task.SIMULATE
+        self._scorer = scorer
         self.choices: tuple[int, ...] = tuple(self._text.digits)
 
     def tree(self, explanation: str, questions: Sequence[Question]) -> PromptTree:
         """See `ScoringPrompts`; one read per token."""
         windows = (self._text.window(question.pieces) for question in questions)
         leaves = tuple(PromptTree(window.tokens, window.ends) for window in windows)
-        return PromptTree(self._text.prefix(self._task, explanation), np.empty(0, np.int64), leaves)
+        return PromptTree(self._text.prefix(explanation), np.empty(0, np.int64), leaves)
 
     def probability(self, questions: Sequence[Question], logprobs_RC: npt.ArrayLike) -> Floats:
         """See `ScoringPrompts`."""

@@ -11,10 +11,7 @@ from torch import Tensor
 
 from nlsim.simulator.material import Activity, Example, Texts, varied, wording
 from nlsim.simulator.model import Batch
-from nlsim.simulator.text import ANSWER, MARK, PAD, Ints, SimulatorText, Task
-
-CONTEXT = 32
-"""Tokens of a context in detection and fuzzing."""
+from nlsim.simulator.text import PAD, Ints, SimulatorText
 
 
 class Questions(NamedTuple):
@@ -57,63 +54,6 @@ def simulation(
     return _assembled(text, prefixes, [(window.tokens, window.ends) for window in windows], targets)
 
 
-def scoring(
-    texts: Texts,
-    text: SimulatorText,
-    prefixes: list[Ints],
-    activities: list[Activity],
-    rows_EW: Ints,
-    task: Task,
-    rng: np.random.Generator,
-) -> Questions:
-    """Detection or fuzzing of each latent on windows of its rows; the answer, 0 or 1, is read after `<|answer|>`."""
-    asked, targets = [], []
-    for e, rows_W in enumerate(rows_EW):
-        for row in rows_W:
-            made = _question(texts, text, activities[e], int(row), task, rng)
-            asked.append((made.tokens, made.ends))
-            targets.append(np.array([made.answer], np.float32))
-    return _assembled(text, prefixes, asked, targets)
-
-
-class _Asked(NamedTuple):
-    tokens: Ints
-    ends: Ints
-    answer: float
-
-
-def _question(
-    texts: Texts, text: SimulatorText, activity: Activity, row: int, task: Task, rng: np.random.Generator
-) -> _Asked:
-    """A window of up to `CONTEXT` tokens of a row, around an active token where the row has one."""
-    strength = strengths(texts, activity, row)
-    window = texts.windows[row]
-    active = np.flatnonzero(strength)
-    centre = int(rng.choice(active)) if len(active) and rng.random() < 0.7 else int(rng.integers(len(strength)))
-    start = int(np.clip(centre - rng.integers(CONTEXT), 0, max(len(strength) - CONTEXT, 0)))
-    stop = min(start + CONTEXT, len(strength))
-    inside = strength[start:stop] > 0
-    marked = np.zeros(len(inside), np.bool_)
-    answer = bool(inside.any())
-    if task is Task.FUZZ:
-        strong = strength[start:stop] >= 0.3 * strength[start:stop].max(initial=0.25)
-        idle = np.flatnonzero(~inside)
-        answer = answer and rng.random() < 0.5
-        count = max(int(strong.sum()), 1)
-        if answer or not len(idle):
-            marked = strong
-        else:
-            marked[rng.choice(idle, min(count, len(idle)), replace=False)] = True
-    starts = np.concatenate([[0], window.ends[:-1] + 1])
-    tokens: list[int] = []
-    for place in range(start, stop):
-        if marked[place - start]:
-            tokens.append(text.special[MARK])
-        tokens += window.tokens[starts[place] : window.ends[place] + 1].tolist()
-    tokens.append(text.special[ANSWER])
-    return _Asked(np.array(tokens, np.int64), np.array([len(tokens) - 1]), float(answer))
-
-
 def _assembled(
     text: SimulatorText,
     prefixes: list[Ints],
@@ -138,7 +78,7 @@ def _assembled(
 
 
 def draw(
-    texts: Texts, text: SimulatorText, examples: list[Example], windows: int, task: Task, rng: np.random.Generator
+    texts: Texts, text: SimulatorText, examples: list[Example], windows: int, rng: np.random.Generator
 ) -> Questions:
     """A batch about `examples`, freshly worded, on random rows of the half each is predicted on."""
     place = rng.random()  # all windows of a batch are of like length: padding is wasted work
@@ -148,11 +88,9 @@ def draw(
         start = int(place * max(len(rows) - size, 0))
         bands.append(rows[start : start + size])
     chosen = np.stack([rng.choice(bands[example.half], windows, replace=False) for example in examples])
-    prefixes = [text.prefix(task, wording(varied(example.rules, rng), texts.reading, rng)) for example in examples]
+    prefixes = [text.prefix(wording(varied(example.rules, rng), texts.reading, rng)) for example in examples]
     activities = [example.activity for example in examples]
-    if task is Task.SIMULATE:
-        return simulation(texts, text, prefixes, activities, chosen)
-    return scoring(texts, text, prefixes, activities, chosen, task, rng)
+    return simulation(texts, text, prefixes, activities, chosen)
 
 
 def soft_digits(target_R: Tensor) -> Tensor:

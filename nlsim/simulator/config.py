@@ -37,7 +37,10 @@ class TrainSimulatorConfig(Section):
         "the score split.",
     )
     held_out: float = Field(
-        0.05, description="Share of latents not learned from: half choose the best step, half give figures.", gt=0, lt=1
+        0.05,
+        description="Share of the coders' latents not learned from: half choose the best step, half give figures.",
+        gt=0,
+        lt=1,
     )
     judged_latents: int = Field(128, description="Latents of each judged coder that give figures.", ge=1)
     budget: int = Field(32, description="Most tokens that an explanation lists.", ge=1)
@@ -49,9 +52,8 @@ class TrainSimulatorConfig(Section):
     hidden: int = Field(384, ge=1, description="Neurons of each MLP.")
     theta: float = Field(1e6, gt=0, description="Base of the rotary positions.")
     steps: int = Field(2000, ge=1, description="Optimiser steps.")
-    watch: int = Field(150, ge=1, description="Steps after which the weights are judged; the best ones are kept.")
+    watch: int = Field(200, ge=1, description="Steps after which the weights are judged; the best ones are kept.")
     latents: int = Field(12, ge=1, description="Latents in a batch.")
     windows: int = Field(6, ge=1, description="Windows per latent in a batch.")
-    scoring_share: float = Field(0.15, ge=0, le=1, description="Share of steps that train detection and fuzzing.")
     learning_rate: float = Field(1.5e-3, gt=0, description="Adam's peak learning rate.")
     seed: int = Field(0, ge=0, description="Of the initial weights and of everything drawn.")

@@ -13,10 +13,10 @@ from nlsim.explain.lexical import describe
 from nlsim.metrics.classification import auc
 from nlsim.metrics.probability import calibration_error, reliability
 from nlsim.simulate.predictions import derangement
-from nlsim.simulator.batches import scoring, simulation, soft_digits
+from nlsim.simulator.batches import simulation, soft_digits
 from nlsim.simulator.material import Activity, Example, Texts
 from nlsim.simulator.model import Simulator
-from nlsim.simulator.text import Ints, SimulatorText, Task
+from nlsim.simulator.text import Ints, SimulatorText
 
 TOGETHER = 8
 """Latents in one forward pass."""
@@ -61,7 +61,7 @@ def predict(
     with torch.inference_mode():
         for start in range(0, len(activities), TOGETHER):
             some = activities[start : start + TOGETHER]
-            prefixes = [text.prefix(Task.SIMULATE, line) for line in explanations[start : start + TOGETHER]]
+            prefixes = [text.prefix(line) for line in explanations[start : start + TOGETHER]]
             questions = simulation(texts, text, prefixes, some, np.tile(rows, (len(some), 1)))
             hidden = model(questions.batch).flatten(0, 2)[questions.read_R]
             logprobs = model.logprobs(hidden)
@@ -106,27 +106,3 @@ def judge(
         name: figures(predict(model, texts, text, lines, activities, rows), mean_L)
         for name, lines in conditions.items()
     }
-
-
-def judge_scoring(
-    model: Simulator, texts: Texts, text: SimulatorText, examples: Sequence[Example], rows: Ints, seed: int = 0
-) -> dict[str, float]:
-    """AUC of detection and fuzzing answers, all latents in one pool."""
-    found = {}
-    rng = np.random.default_rng(seed)
-    model.eval()
-    for task in (Task.DETECT, Task.FUZZ):
-        truth, answer = [], []
-        with torch.inference_mode():
-            for start in range(0, len(examples), TOGETHER):
-                some = list(examples[start : start + TOGETHER])
-                prefixes = [text.prefix(task, describe(example.rules, texts.reading)) for example in some]
-                activities = [example.activity for example in some]
-                questions = scoring(texts, text, prefixes, activities, np.tile(rows, (len(some), 1)), task, rng)
-                hidden = model(questions.batch).flatten(0, 2)[questions.read_R]
-                logprobs = model.logprobs(hidden)
-                truth.append(questions.target_R.numpy())
-                answer.append((logprobs[:, 1] - logprobs[:, 0]).numpy())
-        found[task.name.lower()] = float(auc(np.concatenate(truth) > 0, np.concatenate(answer)))
-    model.train()
-    return found

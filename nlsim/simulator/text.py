@@ -1,16 +1,15 @@
 """What the simulator reads: explanations and windows of text as token ids of its own tokenizer.
 
-A prompt is a task token, the explanation, `<|text|>`, and the text. The pieces (tokens of the subject, or of any model)
-are tokenized one by one, so that each ends at a token boundary and a quoted piece in the explanation has the very
-tokens that it has in the text. Prediction for a piece is the next-token distribution after the last token of the piece:
-a digit.
+A prompt is `<|simulate|>`, the explanation, `<|text|>`, and the text. The pieces (tokens of the subject, or of any
+model) are tokenized one by one, so that each ends at a token boundary and a quoted piece in the explanation has the
+very tokens that it has in the text. Prediction for a piece is the next-token distribution after the last token of the
+piece: a digit.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -26,18 +25,7 @@ if TYPE_CHECKING:
 Ints = npt.NDArray[np.int64]
 
 
-class Task(StrEnum):
-    """The question a prompt asks; the value is the special token that starts it."""
-
-    SIMULATE = "<|simulate|>"
-    """How strongly is the latent active at this token, 0 to 9? Read after every token."""
-    DETECT = "<|detect|>"
-    """Is the latent active somewhere in the text, 1 or 0? Read after `<|answer|>`."""
-    FUZZ = "<|fuzz|>"
-    """Are the marked tokens those at which the latent is active, 1 or 0? Read after `<|answer|>`."""
-
-
-TEXT, MARK, ANSWER, PAD = "<|text|>", "<|mark|>", "<|answer|>", "<|pad|>"
+BEGIN, TEXT, PAD = "<|simulate|>", "<|text|>", "<|pad|>"
 BASE, OTHERS = "<|fires|>", "<|others|>"
 BROKEN = "\ufffd"
 DIGITS = tuple("0123456789")
@@ -51,7 +39,7 @@ def level(word: str, strength: int) -> str:
 
 LEVELS = tuple(dict.fromkeys(level(word, strength) for word in WORDS for strength in range(1, 10)))
 CONTEXTS = tuple(f"<|{sign} {place}|>" for place in ("after", "near", "start") for sign in ("more", "less"))
-SPECIAL = (PAD, *(task.value for task in Task), TEXT, MARK, ANSWER, BASE, OTHERS, *CONTEXTS, *LEVELS)
+SPECIAL = (PAD, BEGIN, TEXT, BASE, OTHERS, *CONTEXTS, *LEVELS)
 
 _LEVEL = rf"(?P<word>{'|'.join(WORDS)})(?:(?: at strength)? (?P<strength>[1-9]))?"
 _PHRASE = re.compile(
@@ -146,20 +134,12 @@ class SimulatorText:
             return []
         return list(self._tokenizer.encode(" " + words if words[0].isalpha() else words, add_special_tokens=False).ids)
 
-    def prefix(self, task: Task, explanation: str) -> Ints:
+    def prefix(self, explanation: str) -> Ints:
         """What stands before the text."""
-        return np.array([self.special[task], *self.explanation(explanation), self.special[TEXT]], np.int64)
+        return np.array([self.special[BEGIN], *self.explanation(explanation), self.special[TEXT]], np.int64)
 
-    def window(self, pieces: Sequence[str], marked: Sequence[bool] = (), question: bool = False) -> Window:
-        """A text given piece by piece; `<|mark|>` goes before marked pieces, `<|answer|>` after the text of a
-        question."""
-        tokens: list[int] = []
-        ends = []
-        for i, piece in enumerate(pieces):
-            if marked and marked[i]:
-                tokens.append(self.special[MARK])
-            tokens += self.piece(piece)
-            ends.append(len(tokens) - 1)
-        if question:
-            tokens.append(self.special[ANSWER])
-        return Window(np.array(tokens, np.int64), np.array(ends, np.int64))
+    def window(self, pieces: Sequence[str]) -> Window:
+        """A text given piece by piece."""
+        found = [self.piece(piece) for piece in pieces]
+        ends = np.cumsum([len(tokens) for tokens in found], dtype=np.int64) - 1
+        return Window(np.array([token for tokens in found for token in tokens], np.int64), ends)

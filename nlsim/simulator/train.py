@@ -22,20 +22,20 @@ from nlsim.explain.quote import NEWLINE, SPACE, TAB
 from nlsim.lm.simulator import CARD
 from nlsim.simulator.batches import draw, soft_digits
 from nlsim.simulator.config import SourceConfig, TrainSimulatorConfig
-from nlsim.simulator.evaluate import figures, judge, judge_scoring, predict
+from nlsim.simulator.evaluate import figures, judge, predict
 from nlsim.simulator.initial import RESERVED, initialise
 from nlsim.simulator.material import Activity, Example, Texts, examples_of, synthetic
 from nlsim.simulator.model import Shape, Simulator
 from nlsim.simulator.sources import gather
-from nlsim.simulator.text import SPECIAL, SimulatorText, Task
+from nlsim.simulator.text import SPECIAL, SimulatorText
 from nlsim.simulator.tokenizer import train_tokenizer
 from nlsim.subject.model import Subject
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-PRACTICE = 0.15
-"""First part of the steps, in which half of all latents are made up."""
+PRACTICE = 0.1
+"""First part of the steps, in which a quarter of all latents are made up."""
 LEAST = 8
 """Active tokens of the explain split that a held-out latent must have."""
 WATCHED, JUDGED = 24, 64
@@ -95,6 +95,9 @@ def prepare(subject: Subject, source: SourceConfig, config: TrainSimulatorConfig
             some = rng.permutation(len(found.activities))[: config.judged_latents]
             held[found.name] = held_out([found.activities[i] for i in sorted(some)])
             continue
+        if number >= len(coders):  # neurons are only learned from
+            train += found.activities
+            continue
         draw_L = rng.random(len(found.activities))
         for activity, drawn in zip(found.activities, draw_L, strict=True):
             group = watched if drawn < config.held_out / 2 else tested if drawn < config.held_out else train
@@ -146,8 +149,7 @@ def train_simulator(config: TrainSimulatorConfig, folder: Path) -> dict[str, Any
         for name, held in material.held.items():
             if held:
                 found = {kind: figure._asdict() for kind, figure in judge(model, texts, text, held, rows).items()}
-                scoring = judge_scoring(model, texts, text, held, rows[: JUDGED // 2])
-                results[name] = {**found, "scoring_auc": scoring, "latents": len(held), "rows": len(rows)}
+                results[name] = {**found, "latents": len(held), "rows": len(rows)}
     save(model, tokenizer, folder)
     card = {
         "nlsim": __version__,
@@ -209,22 +211,27 @@ def fit(model: Simulator, text: SimulatorText, materials: list[Material], config
     losses: list[float] = []
     watched: dict[int, float] = {}
     best: dict[str, Tensor] = {}
+
+    def watch(step: int) -> None:
+        watched[step] = explained(model, text, materials)
+        log.event("watched", step=step, variance=f"{watched[step]:.4f}")
+        if watched[step] == max(watched.values()):
+            best.update({name: tensor.clone() for name, tensor in model.state_dict().items()})
+
+    watch(0)
     sizes = np.array([len(material.latents) for material in materials], np.float64)
     for step in range(config.steps):
         rate = config.learning_rate * schedule(step, config.steps)
         for group in optimiser.param_groups:
             group["lr"] = rate * group["scale"]
         material = materials[int(rng.choice(len(materials), p=sizes / sizes.sum()))]
-        task = Task.SIMULATE
-        if rng.random() < config.scoring_share and step > PRACTICE * config.steps:
-            task = Task.DETECT if rng.random() < 0.5 else Task.FUZZ
-        made_up = 0.5 if step < PRACTICE * config.steps else 0.05
+        made_up = 0.25 if step < PRACTICE * config.steps else 0.03
         pools = [
             material.practice if material.practice and rng.random() < made_up else material.latents
             for _ in range(config.latents)
         ]
         examples = [pool[int(rng.integers(len(pool)))] for pool in pools]
-        questions = draw(material.texts, text, examples, config.windows, task, rng)
+        questions = draw(material.texts, text, examples, config.windows, rng)
         hidden_RD = model(questions.batch).flatten(0, 2)[questions.read_R]
         loss = -(soft_digits(questions.target_R) * model.logprobs(hidden_RD)).sum(1).mean()
         loss.backward()
@@ -234,10 +241,7 @@ def fit(model: Simulator, text: SimulatorText, materials: list[Material], config
         losses.append(float(loss.detach()))
         ticker.tell(step + 1, config.steps, float(np.mean(losses[-50:])))
         if (step + 1) % config.watch == 0 or step + 1 == config.steps:
-            watched[step + 1] = explained(model, text, materials)
-            log.event("watched", step=step + 1, variance=f"{watched[step + 1]:.4f}")
-            if watched[step + 1] == max(watched.values()):
-                best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            watch(step + 1)
     model.load_state_dict(best)
     means = [float(np.mean(part)) for part in np.array_split(losses, min(10, config.steps))]
     return Curve(means, watched, max(watched, key=watched.__getitem__))

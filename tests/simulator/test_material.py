@@ -11,7 +11,7 @@ from nlsim.simulate.config import SimulateConfig
 from nlsim.simulate.prompts import SimulatorPrompts, Text
 from nlsim.simulator.batches import draw, simulation
 from nlsim.simulator.material import Activity, Texts, examples_of
-from nlsim.simulator.text import SimulatorText, Task
+from nlsim.simulator.text import SimulatorText
 from nlsim.simulator.tokenizer import train_tokenizer
 
 PIECES = [b"<s>", b" the", b" value", b"\n", b"    ", b"\xc3", b"\xa9", b" class", b"(", b" return", b"s"]
@@ -37,7 +37,7 @@ def test_training_prompts_are_those_of_use(text: SimulatorText, texts: Texts) ->
     place = np.flatnonzero(texts.reading.token_P == 2)
     activity = Activity(place, np.full(len(place), 7.0, np.float32))
     explanation = "Always 7: “ value”. Other tokens: never."
-    prefix = text.prefix(Task.SIMULATE, explanation)
+    prefix = text.prefix(explanation)
     rows = np.array([[0, 4, 5]])
     made = simulation(texts, text, [prefix], [activity], rows)
 
@@ -71,5 +71,5 @@ def test_an_explanation_never_saw_the_text_it_is_predicted_on(text: SimulatorTex
         asked = {int(row) // 2 for row in texts.by_length[example.half]}
         assert documents
         assert not documents & asked
-    questions = draw(texts, text, found, 2, Task.SIMULATE, np.random.default_rng(0))
+    questions = draw(texts, text, found, 2, np.random.default_rng(0))
     assert torch.isfinite(questions.target_R).all()

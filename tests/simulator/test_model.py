@@ -15,7 +15,7 @@ from nlsim.lm.simulator import CARD, is_simulator
 from nlsim.simulator.batches import pad_left, soft_digits
 from nlsim.simulator.initial import RESERVED, initialise
 from nlsim.simulator.model import Batch, Shape, Simulator
-from nlsim.simulator.text import SPECIAL, SimulatorText, Task
+from nlsim.simulator.text import SPECIAL, SimulatorText
 from nlsim.simulator.tokenizer import train_tokenizer
 from nlsim.simulator.train import save
 
@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def answers(model: Simulator, explanations: list[str], windows: list[list[str]]) -> torch.Tensor:
     """Expected digits [E, W, T] of one-token pieces."""
-    prefix, length = pad_left([TEXT.prefix(Task.SIMULATE, line) for line in explanations], 0)
+    prefix, length = pad_left([TEXT.prefix(line) for line in explanations], 0)
     tokens = torch.tensor(np.stack([TEXT.window(window).tokens for window in windows]))
     with torch.no_grad():
         hidden = model(Batch(prefix, length, tokens.expand(len(explanations), -1, -1)))
@@ -74,7 +74,7 @@ def test_transformers_computes_the_same(folder: Path) -> None:
         for parameter in ours.parameters():
             parameter.copy_(parameter.half().float())
     lines = ["Always 7: “ the”.", "Often 3: “ value”, “ of”, “ class”. Other tokens: never."]
-    prefixes = [TEXT.prefix(Task.SIMULATE, line) for line in lines]
+    prefixes = [TEXT.prefix(line) for line in lines]
     window = TEXT.window([" the", " value", " of", " function"]).tokens
     padded, length = pad_left(prefixes, 0)
     with torch.no_grad():
@@ -91,7 +91,7 @@ def test_engines_load_the_folder_and_agree(folder: Path) -> None:
     assert is_simulator(config)
     window = TEXT.window([" the", " value", " of"])
     leaf = PromptTree(window.tokens, window.ends)
-    tree = PromptTree(TEXT.prefix(Task.SIMULATE, "Always 7: “ the”."), np.empty(0, int), (leaf, leaf))
+    tree = PromptTree(TEXT.prefix("Always 7: “ the”."), np.empty(0, int), (leaf, leaf))
     found = []
     for name in ("packed", "transformers"):
         engine = load_engine(config.model_copy(update={"engine": name}))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from nlsim.explain.lexical import Rule, Rules, describe
 from nlsim.explain.quote import quote
 from nlsim.explain.reading import Reading
-from nlsim.simulator.text import BASE, LEVELS, OTHERS, TEXT, SimulatorText, Task, level
+from nlsim.simulator.text import BASE, BEGIN, LEVELS, OTHERS, TEXT, SimulatorText, level
 from nlsim.simulator.tokenizer import train_tokenizer
 
 DOCUMENTS = ["The function returns the value of the class. Return a value, or raise an error.\n    x = f(x)\n"] * 20
@@ -70,12 +70,12 @@ def test_free_text_is_read_as_words(text: SimulatorText) -> None:
     assert ids[-len(text.piece(" there")) :] == text.piece(" there")
 
 
-def test_prompts_start_with_the_task_and_end_before_the_text(text: SimulatorText) -> None:
-    prefix = text.prefix(Task.FUZZ, "“ the”")
-    assert prefix[0] == text.special[Task.FUZZ]
-    assert prefix[-1] == text.special[TEXT]
-    marked = text.window([" the", " of"], [False, True], question=True)
-    assert names(text, marked.tokens.tolist())[-3:] == ["<|mark|>", *names(text, text.piece(" of")), "<|answer|>"]
+def test_prompts_start_with_the_explanation_and_end_before_the_text(text: SimulatorText) -> None:
+    prefix = text.prefix("“ the”")
+    assert names(text, prefix.tolist()) == [BEGIN, *names(text, text.piece(" the")), TEXT]
+    window = text.window([" the", " of"])
+    assert window.tokens.tolist() == text.piece(" the") + text.piece(" of")
+    assert window.ends.tolist() == [len(text.piece(" the")) - 1, len(window.tokens) - 1]
 
 
 def test_digits_are_single_tokens(text: SimulatorText) -> None:

@@ -51,7 +51,6 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> TrainSimulatorConfig:
             "windows": 2,
             "held_out": 0.3,
             "judged_latents": 8,
-            "scoring_share": 0.5,
         }
     )
 
@@ -66,11 +65,11 @@ def test_from_text_to_folder(config: TrainSimulatorConfig, tmp_path: Path) -> No
     assert json.loads((tmp_path / "one" / CARD).read_text())["watched"] == {
         str(step): value for step, value in again["watched"].items()
     }
-    assert list(card["watched"]) == [2, 4, 5]
+    assert list(card["watched"]) == [0, 2, 4, 5]
     assert card["watched"][card["best_step"]] == max(card["watched"].values())
     assert set(card["held_out"]) == {"training coders", "nlsim:tiny layers.2.mlp"}
     for figures in card["held_out"].values():
-        assert set(figures) == {"explanation", "shuffled", "none", "scoring_auc", "latents", "rows"}
+        assert set(figures) == {"explanation", "shuffled", "none", "latents", "rows"}
         assert figures["latents"] > 0
     lm = LmConfig(model=str(tmp_path / "one"))
     assert is_simulator(lm)
