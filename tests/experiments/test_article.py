@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,3 +141,25 @@ def test_the_report_opens_and_shows_its_latents(tiny: tuple[str, str], open_page
     assert opened.page.locator("#latents li").count() > 20
     assert opened.page.locator("table").count() >= 5
     opened.page.wait_for_selector("#detail .context")
+
+
+@pytest.mark.browser
+def test_a_run_gets_the_interactive_page_later(tiny: tuple[str, str], tmp_path: Path, open_page: Any) -> None:
+    url = str(shutil.copytree(tiny[0], tmp_path / "run"))
+    refused = nlsim("report", "--page", "interactive", "--run", url)
+    assert refused.returncode == 2
+    assert "this run continues no prompts" in refused.stderr
+    wanted = ("continuations.documents=1", "continuations.tokens=6", "continuations.fractions=[0.5]")
+    settings = [word for setting in wanted for word in ("--set", setting)]
+    done = nlsim("run", str(CONFIG), "--run", url, "--update", "--until", "continue", *settings)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("already done") == 7
+    made = nlsim("report", "--page", "interactive", "--run", url)
+    assert made.stdout.strip() == f"{url}/report/interactive.html"
+    opened = open_page(Path(url, "report", "interactive.html").read_text(encoding="utf-8"), "#condition=simulated")
+    assert opened.errors == []
+    assert opened.requests == []
+    assert opened.page.locator("#strip .tok.a .word").count() == 6
+    assert "Rebuilt from simulated values" in opened.page.locator("#said").inner_text()
+    assert "explanations find" in opened.page.locator("#counted").inner_text()
+    opened.page.wait_for_selector("#detail-body .context")
