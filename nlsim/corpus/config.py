@@ -19,7 +19,9 @@ class FilesSource(Section):
     kind: Literal["files"] = Field("files", description="Which kind of source this is.")
     paths: tuple[str, ...] = Field(min_length=1, description="Files or glob patterns (`data/**/*.jsonl`).")
     format: Literal["auto", "txt", "jsonl", "parquet"] = Field("auto", description="`auto`: by the file's suffix.")
-    column: str = Field("text", description="Field of a JSON line, or column of a Parquet file, that holds the text.")
+    column: str = Field(
+        "text", description="Field of a JSON line, or column of a Parquet file, that holds the text or a conversation."
+    )
     separator: str | None = Field(
         None,
         description="Text files: what separates documents, e.g. a blank line. Default: a file is one.",
@@ -33,7 +35,7 @@ class HuggingFaceSource(Section):
     path: str = Field(description="Hub name, a folder, or a builder such as `json` together with `data_files`.")
     name: str | None = Field(None, description="Configuration of the data set.")
     split: str = Field("train", description="Split, slices allowed when not streaming (`train[:1%]`).")
-    column: str = Field("text", description="Column that holds the text.")
+    column: str = Field("text", description="Column that holds the text, or a conversation (a list of turns).")
     revision: str | None = Field(None, description="Commit, tag or branch; give a commit to make the run repeatable.")
     data_files: tuple[str, ...] = Field((), description="Files handed to the builder.")
     streaming: bool = Field(True, description="Read as it downloads, instead of downloading first.")

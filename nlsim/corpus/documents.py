@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from nlsim.corpus.chat import Message
 from nlsim.corpus.config import BuiltinSource, FilesSource, Source, TokensSource
 from nlsim.errors import UsageError
 
@@ -12,6 +13,8 @@ class Document(NamedTuple):
 
     name: str
     text: str
+    messages: tuple[Message, ...] = ()
+    """The turns of a conversation; `text` is then only what tells it from others."""
 
 
 def open_documents(source: Source) -> Iterator[Document]:

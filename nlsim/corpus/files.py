@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from glob import glob
 from pathlib import Path
 
+from nlsim.corpus.chat import Message, text_or_turns
 from nlsim.corpus.config import FilesSource
 from nlsim.corpus.documents import Document
 from nlsim.errors import DataError
@@ -28,8 +29,8 @@ def file_documents(source: FilesSource) -> Iterator[Document]:
             raise DataError(f"cannot tell the format of {file}", "set corpus.source.format to txt, jsonl or parquet")
         readers = {"txt": _read_txt, "jsonl": _read_jsonl, "parquet": _read_parquet}
         try:
-            for number, text in enumerate(readers[form](file, source)):
-                yield Document(f"{file.relative_to(root).as_posix()}:{number}", text)
+            for number, (text, turns) in enumerate(readers[form](file, source)):
+                yield Document(f"{file.relative_to(root).as_posix()}:{number}", text, turns)
         except OSError as error:
             raise DataError(f"cannot read {file} ({error.strerror or error})", "check its permissions") from error
         except UnicodeDecodeError as error:
@@ -59,12 +60,12 @@ def files_identity(source: FilesSource) -> dict[str, str]:
     return digests
 
 
-def _read_txt(file: Path, source: FilesSource) -> Iterator[str]:
+def _read_txt(file: Path, source: FilesSource) -> Iterator[tuple[str, tuple[Message, ...]]]:
     text = file.read_text(encoding="utf-8")
-    yield from text.split(source.separator) if source.separator else (text,)
+    yield from ((part, ()) for part in (text.split(source.separator) if source.separator else (text,)))
 
 
-def _read_jsonl(file: Path, source: FilesSource) -> Iterator[str]:
+def _read_jsonl(file: Path, source: FilesSource) -> Iterator[tuple[str, tuple[Message, ...]]]:
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
@@ -78,10 +79,10 @@ def _read_jsonl(file: Path, source: FilesSource) -> Iterator[str]:
             fields = sorted(record) if isinstance(record, dict) else []
             if source.column not in fields:
                 raise _no_column(f"{file}:{number}", source.column, fields)
-            yield _text(record[source.column], f"{file}:{number}", source.column)
+            yield text_or_turns(record[source.column], f"{file}:{number}", source.column)
 
 
-def _read_parquet(file: Path, source: FilesSource) -> Iterator[str]:
+def _read_parquet(file: Path, source: FilesSource) -> Iterator[tuple[str, tuple[Message, ...]]]:
     import pyarrow
     import pyarrow.parquet
 
@@ -91,18 +92,10 @@ def _read_parquet(file: Path, source: FilesSource) -> Iterator[str]:
             raise _no_column(str(file), source.column, table.schema_arrow.names)
         for batch in table.iter_batches(columns=[source.column], batch_size=1024):
             for value in batch.column(0).to_pylist():
-                yield _text(value, str(file), source.column)
+                yield text_or_turns(value, str(file), source.column)
     except pyarrow.ArrowException as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{file} is not a readable Parquet file ({reason})", "write or download it again") from error
-
-
-def _text(value: object, where: str, column: str) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise DataError(f"{where}: {column!r} holds {type(value).__name__}, not text", "set corpus.source.column")
-    return value
 
 
 def _no_column(where: str, column: str, known: list[str]) -> DataError:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from nlsim.corpus.chat import text_or_turns
 from nlsim.corpus.config import HuggingFaceSource
 from nlsim.corpus.documents import Document
 from nlsim.errors import DataError, UsageError
@@ -17,12 +18,8 @@ def dataset_documents(source: HuggingFaceSource) -> Iterator[Document]:
     """
     rows = _open(source)
     for number, row in enumerate(_read(rows, source)):
-        text = row[source.column]
-        if not isinstance(text, str | None):
-            raise DataError(
-                f"{source.path}: {source.column!r} holds {type(text).__name__}, not text", "set corpus.source.column"
-            )
-        yield Document(f"{source.split}:{number}", text or "")
+        text, turns = text_or_turns(row[source.column], source.path, source.column)
+        yield Document(f"{source.split}:{number}", text, turns)
 
 
 def dataset_identity(source: HuggingFaceSource) -> dict[str, str]:

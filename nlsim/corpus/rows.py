@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nlsim.corpus.chat import encode_chat
 from nlsim.corpus.config import CorpusConfig
 from nlsim.corpus.documents import Document
 from nlsim.corpus.pieces import Pieces, token_pieces
@@ -82,7 +83,7 @@ def build_rows(
     for batch in _batches(_distinct(islice(documents, config.max_documents)), _BATCH):
         assigned = [(document, assign(config.seed, document.name, config.fractions)) for document in batch]
         needed = [(document, split) for document, split in assigned if budgets[split]]
-        for (document, split), tokens in zip(needed, encode(tokenizer, [d.text for d, _ in needed]), strict=True):
+        for (document, split), tokens in zip(needed, encoded(tokenizer, [d for d, _ in needed]), strict=True):
             spans = cut_rows(tokens, boundary, config.context - 1, config.min_tokens)
             for start, end in spans:
                 rank = unit_hash("row", config.seed, document.name, start)
@@ -106,6 +107,12 @@ def build_rows(
             )
     chosen = [c for split in Split for c in sorted(candidates[split])[: budgets[split]]]
     return _assemble(chosen, read, bos_token(tokenizer), config.context)
+
+
+def encoded(tokenizer: PreTrainedTokenizerFast, documents: Sequence[Document]) -> list[NDArray[np.int32]]:
+    """The tokens of each document; a conversation is written by the tokenizer's chat template."""
+    plain = iter(encode(tokenizer, [document.text for document in documents if not document.messages]))
+    return [encode_chat(tokenizer, d.messages) if d.messages else next(plain) for d in documents]
 
 
 class Boundaries:
