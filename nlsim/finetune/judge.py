@@ -7,6 +7,7 @@ does as well with them has learned which tokens are often active, not to read ex
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,12 +41,11 @@ def judge(
     held = [example for example in examples if example.group == "judge"]
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for number, (name, lm) in enumerate(models.items()):
-        engine = load_engine(lm)
-        answers = engine.choose((leaf(example.tokens, example.reads) for example in held), choices)
         logprobs = []
-        for answer in answers:
-            logprobs.append(answer.logprobs_RC)
-            progress(number * len(held) + len(logprobs), len(models) * len(held))
+        with closing(load_engine(lm)) as engine:
+            for answer in engine.choose((leaf(example.tokens, example.reads) for example in held), choices):
+                logprobs.append(answer.logprobs_RC)
+                progress(number * len(held) + len(logprobs), len(models) * len(held))
         for explanation in ("own", "other"):
             mine = [i for i, example in enumerate(held) if example.explanation == explanation]
             found[name, explanation] = _answered([held[i] for i in mine], [logprobs[i] for i in mine], least_mass)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from nlsim.pipeline.stage import Estimate, StageContext
@@ -71,34 +72,34 @@ class SimulatePool(Simulate):
 
         lm = config.language_model("simulate")
         check_taught(lm, config, inputs["tokens"], windows, [one.latent for one in todo])
-        engine = load_engine(lm)
-        prompts = simulation_prompts(settings, lm, engine, window_texts(inputs["tokens"], windows))
-        trees = zip(prompts.trees(shown_texts(todo, settings, inputs)), todo, strict=True)
-        asked = (only(tree, pool.read_P[pool.of(one.latent)]) for tree, one in trees)
-        answers = engine.choose(asked, prompts.choices)
         failed = pairs = 0
-        for tile, start in enumerate(range(0, len(todo), settings.latents_per_tile)):
-            some = [pool.of(one.latent) for one in todo[start : start + settings.latents_per_tile]]
-            found = []
-            for i in range(len(some)):
-                found.append(next(answers))
-                context.progress(start + i + 1, len(todo), "latents")
-            logprobs_PC = np.concatenate([answer.logprobs_RC for answer in found]).astype(np.float16)
-            failed += int((~np.isfinite(logprobs_PC.astype(np.float32)).any(1)).sum())
-            pairs += len(logprobs_PC)
-            context.output.arrays(
-                f"tile-{tile:04d}",
-                {
-                    "latent": np.array([one.latent for one in todo[start : start + len(some)]], np.int64),
-                    "indptr": np.cumsum([0, *(one.stop - one.start for one in some)]),
-                    "read": np.concatenate([pool.read_P[one] for one in some]),
-                    "weight": np.concatenate([pool.weight_P[one] for one in some]),
-                    "logprobs": logprobs_PC,
-                    "mass": np.concatenate([answer.mass_R for answer in found]).astype(np.float16),
-                },
-            )
+        with closing(load_engine(lm)) as engine:
+            prompts = simulation_prompts(settings, lm, engine, window_texts(inputs["tokens"], windows))
+            trees = zip(prompts.trees(shown_texts(todo, settings, inputs)), todo, strict=True)
+            asked = (only(tree, pool.read_P[pool.of(one.latent)]) for tree, one in trees)
+            answers = engine.choose(asked, prompts.choices)
+            for tile, start in enumerate(range(0, len(todo), settings.latents_per_tile)):
+                some = [pool.of(one.latent) for one in todo[start : start + settings.latents_per_tile]]
+                found = []
+                for i in range(len(some)):
+                    found.append(next(answers))
+                    context.progress(start + i + 1, len(todo), "latents")
+                logprobs_PC = np.concatenate([answer.logprobs_RC for answer in found]).astype(np.float16)
+                failed += int((~np.isfinite(logprobs_PC.astype(np.float32)).any(1)).sum())
+                pairs += len(logprobs_PC)
+                context.output.arrays(
+                    f"tile-{tile:04d}",
+                    {
+                        "latent": np.array([one.latent for one in todo[start : start + len(some)]], np.int64),
+                        "indptr": np.cumsum([0, *(one.stop - one.start for one in some)]),
+                        "read": np.concatenate([pool.read_P[one] for one in some]),
+                        "weight": np.concatenate([pool.weight_P[one] for one in some]),
+                        "logprobs": logprobs_PC,
+                        "mass": np.concatenate([answer.mass_R for answer in found]).astype(np.float16),
+                    },
+                )
+            context.output.engine(**engine.facts())
         context.output.count(latents=len(todo), unexplained=len(mine) - len(todo), predictions=pairs, failed=failed)
-        context.output.engine(**engine.facts())
 
 
 class Values(SimulatePool):

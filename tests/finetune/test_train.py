@@ -54,22 +54,22 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> LmConfig:
 
 
 def planted(count: int, seed: int = 0) -> list[Example]:
-    """The answer is whether token 7 occurs in the prompt."""
+    """The answer is whether the prompt ends with token 7."""
     rng = np.random.default_rng(seed)
     found = []
     for i in range(count):
         tokens = rng.integers(8, VOCABULARY, rng.integers(4, 9))
         answer = int(rng.random() < 0.5)
         if answer:
-            tokens[rng.integers(len(tokens))] = 7
+            tokens[-1] = 7
         group = "judge" if i % 4 == 0 else "learn"
         found.append(Example(i, 0, group, "own", tokens, np.array([len(tokens) - 1]), np.array([answer])))  # type: ignore[arg-type]
     return found
 
 
 def settings(**more: object) -> FinetuneConfig:
-    base = {"rank": 4, "batch": 8, "steps": 7, "judged": 8, "judge_every": 3, "save_every": 2, "dropout": 0.1}
-    return FinetuneConfig.model_validate({**base, **more})
+    base = {"rank": 4, "batch": 8, "steps": 7, "epochs": 2, "judged": 8, "judge_every": 3, "save_every": 2}
+    return FinetuneConfig.model_validate({**base, "dropout": 0.1, **more})
 
 
 def run(lm: LmConfig, config: FinetuneConfig, shelf: Shelf) -> tuple[dict[str, bytes], list[Point]]:
@@ -93,8 +93,8 @@ def test_stopped_at_any_step_it_ends_with_the_same_bytes(lm: LmConfig) -> None:
 
 
 def test_it_learns_what_is_planted(lm: LmConfig) -> None:
-    _, curve = run(lm, settings(steps=60, epochs=20, learning_rate=2e-2, judge_every=60, dropout=0), Shelf())
-    assert curve[-1].judged < 0.8 < curve[0].judged
+    _, curve = run(lm, settings(steps=60, epochs=20, learning_rate=2e-2, judge_every=20, dropout=0), Shelf())
+    assert curve[-1].judged < 0.3 < math.log(2) < curve[0].judged
 
 
 def test_micro_batches_change_nothing_but_rounding(lm: LmConfig) -> None:
