@@ -79,8 +79,9 @@ class DelphiCache:
                 if locations.get_shape() != [total, 3]:
                     raise DataError(f"{split.path}: locations are not {total} × 3", "it is no activation cache")
                 for start in range(0, total, CHUNK):
-                    place = np.asarray(locations[start : start + CHUNK]).astype(np.int64)
-                    value = np.asarray(activations[start : start + CHUNK]).astype(np.float32)
+                    stop = min(start + CHUNK, total)
+                    place = np.asarray(locations[start:stop]).astype(np.int64)
+                    value = np.asarray(activations[start:stop]).astype(np.float32)
                     yield Entries(place[:, 0], place[:, 1], place[:, 2] + split.start, value)
 
 
