@@ -46,7 +46,7 @@ def imported_codes(
     place = np.full(int(rows.max(initial=-1)) + 1, -1, np.int64)
     place[rows] = np.arange(len(rows))
     first_R = np.cumsum(length_R) - length_R
-    kept: list[tuple[IntArray, ...]] = []
+    kept: list[tuple[np.ndarray, ...]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float16))]
     seen = 0
     for entry in DelphiCache(folder).entries():
         _check(folder, entry.latent, entry.value, width)
