@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from nlsim.continuations.kinds import shown_kinds
 from nlsim.pipeline.stage import Estimate, Resources, Stage, StageContext
@@ -41,7 +41,7 @@ class Continue(Stage):
 
         needs = [engine_resources(config.of_kind(kind).language_model("simulate")) for kind in shown_kinds(config)]
         gpus = max([int(config.subject.device.startswith("cuda")), *(need.gpus for need in needs)])
-        image = "vllm" if any(need.image == "vllm" for need in needs) else "model"
+        image: Literal["model", "vllm"] = "vllm" if any(need.image == "vllm" for need in needs) else "model"
         return Resources(image, 2.0, 4.0 + max((need.memory_gb for need in needs), default=0.0), gpus)
 
     def estimate(self, config: Config) -> Estimate:

@@ -10,7 +10,7 @@ round costs one pass, and there are as many as there are differences.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +72,8 @@ class Draft:
         for row, tokens in enumerate(beginnings):
             ids_BT[row, start - len(tokens) :], mask_BT[row, start - len(tokens) :] = tokens, 1
         written = [tokens.tolist() for tokens in beginnings]
-        cache, fed_BT = None, torch.from_numpy(ids_BT).to(subject.device)
+        cache: Any = None
+        fed_BT = torch.from_numpy(ids_BT).to(subject.device)
         mask = torch.from_numpy(mask_BT).to(subject.device)
         while not all(self.ended(np.array(tokens)) for tokens in written):
             place_BT = (mask.cumsum(1) - 1).clamp_min(0)[:, -fed_BT.shape[1] :]

@@ -188,7 +188,10 @@ def summary(prompts: Sequence[Record]) -> Table:
     labels = dict.fromkeys(label for prompt in prompts for label in prompt["conditions"])
     rows: list[list[Cell]] = []
     for label in labels:
-        kl, other, own, leaves = [], [], [], []
+        kl: list[float] = []
+        other: list[bool] = []
+        own: list[float] = []
+        leaves: list[int] = []
         for prompt in prompts:
             begun, forced = prompt["begun"], prompt["steps"][0][label]
             kl += forced["kl"][begun - 1 :]
