@@ -22,8 +22,9 @@ def folded_norms(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Activations multiplied by their decoder rows' norms, the rows made unit vectors: the output stays as it is."""
     norm_M = tensors["decoder_MO"].norm(dim=1)
     folded = dict(tensors)
-    for name in ("encoder_MD", "encoder_bias_M", "threshold_M"):
-        if name in folded:
-            folded[name] = (folded[name].T * norm_M).T
+    folded["encoder_MD"] = tensors["encoder_MD"] * norm_M[:, None]
     folded["decoder_MO"] = tensors["decoder_MO"] / norm_M[:, None]
+    for name in ("encoder_bias_M", "threshold_M"):
+        if name in tensors:
+            folded[name] = tensors[name] * norm_M
     return folded

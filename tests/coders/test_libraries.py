@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -356,7 +355,7 @@ class Sneaky:
 
 def test_pickled_code_is_never_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = saved(tmp_path / "a", {"bias": Sneaky()})
-    (tmp_path / "plain.pt").write_bytes(pickle.dumps({"bias": Sneaky()}))
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps({"bias": Sneaky()}, protocol=2))
     for path in (folder, tmp_path / "plain.pt"):
         with pytest.raises(DataError, match="holds more than weights: reading it could run code"):
             from_path(path)
@@ -402,10 +401,6 @@ def test_files_that_are_not_whole(tmp_path: Path) -> None:
     (tmp_path / "b" / "sae.safetensors.incomplete").touch()
     with pytest.raises(DataError, match=r"sae.safetensors.incomplete was not downloaded whole: fetch it again"):
         from_path(tmp_path / "b")
-    with zipfile.ZipFile(tmp_path / "c.npz", "w") as archive:
-        archive.writestr("W_enc.npy", b"no array")
-    with pytest.raises(DataError, match="is damaged"):
-        from_path(tmp_path / "c.npz")
 
 
 def test_a_file_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
