@@ -49,7 +49,10 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> LmConfig:
         vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=2, max_position_embeddings=64, bos_token_id=0, eos_token_id=1,
     )  # fmt: skip
-    LlamaForCausalLM(shape).save_pretrained(folder)
+    model = LlamaForCausalLM(shape)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(20)  # else no hidden state can be sure of anything
+    model.save_pretrained(folder)
     return LmConfig(model=str(folder), device="cpu")
 
 
