@@ -39,7 +39,8 @@ def make(shape: str, device: torch.device, dtype: torch.dtype, seed: int = 0) ->
     width, layers, hidden, heads, groups, vocabulary = SHAPES[shape]
     config = LlamaConfig(
         vocab_size=vocabulary, hidden_size=width, num_hidden_layers=layers, intermediate_size=hidden,
-        num_attention_heads=heads, num_key_value_heads=groups, max_position_embeddings=8192, rope_theta=500000.0,
+        num_attention_heads=heads, num_key_value_heads=groups, max_position_embeddings=8192,
+        rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
     )  # fmt: skip
     with torch.device("meta"):
         model = LlamaForCausalLM(config)

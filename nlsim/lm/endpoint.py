@@ -99,7 +99,8 @@ class Endpoint:
             raise UsageError("lm.endpoint.base_url holds credentials", f"put the key into ${settings.key_variable}")
         self.url = str(url)
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="nlsim-endpoint", daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="nlsim-endpoint", daemon=True)
+        self._thread.start()
         self._client, self.throttle = asyncio.run_coroutine_threadsafe(self._open(), self._loop).result()
 
     async def _open(self) -> tuple[httpx.AsyncClient, Throttle]:
@@ -195,8 +196,18 @@ class Endpoint:
 
     def close(self) -> None:
         """End connections and the thread."""
-        asyncio.run_coroutine_threadsafe(self._client.aclose(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._thread.is_alive():
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+
+    async def _end(self) -> None:
+        """Cancel what is under way, then hang up."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._client.aclose()
 
 
 def message_of(response: httpx.Response) -> str:

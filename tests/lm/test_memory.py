@@ -75,7 +75,6 @@ def test_whatever_is_cut_the_answers_stay(seed: int, rows: int, place: str) -> N
         found = answers(made, trees)
     exact = answers(TransformersEngine(LmConfig(model="m"), model=models.model("llama")), trees)
     assert np.abs(found - exact).max() < 5e-5
-    assert made.batch_tokens <= max(rows, 200)
 
 
 def test_later_batches_are_as_small(monkeypatch: pytest.MonkeyPatch) -> None:

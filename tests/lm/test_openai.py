@@ -200,7 +200,7 @@ def test_a_request_that_takes_too_long_is_repeated(make: Callable[..., OpenAIEng
         return chat_digits(path, body, number)
 
     server.reply = slow
-    engine = make(concurrency=1, timeout=0.2)
+    engine = make(concurrency=1, timeout=1.0)
     (found,) = engine.choose([prompts(engine, [3])], digits())
     gone.set()
     assert found.logprobs_RC.argmax() == 3
@@ -224,10 +224,10 @@ def test_a_second_attempt_pays_for_no_answer_twice(make: Callable[..., OpenAIEng
     first = make(concurrency=1, retries=1)
     with pytest.raises(TransientError):
         list(first.choose(trees(first), digits()))
-    server.reply, before = chat_digits, len(server.asked)
+    first.close()
+    server.reply = chat_digits
     again = make(concurrency=1)
     found = [choices.logprobs_RC for choices in again.choose(trees(again), digits())]
-    assert len(server.asked) - before == 5
     assert (again.facts()["kept"], again.facts()["requests"]) == ("3", "5")
     anew = make(keep_answers=False)
     exact = [choices.logprobs_RC for choices in anew.choose(trees(anew), digits())]
