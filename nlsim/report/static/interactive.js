@@ -212,7 +212,7 @@
   };
 
   // Rows have one height, and only those in sight (and some around them) exist: a thousand cost no more than ten.
-  const ROW_REM = 4.75, AROUND = 12;
+  const ROW_REM = 5.75, AROUND = 12;
   let largest = 1, made = null, scrolled = 0, seen = 0;  // pixels scrolled and seen: asking the browser each time is slow
   const rowHeight = () => ROW_REM * parseFloat(getComputedStyle(root).fontSize);
   const showRows = () => {
