@@ -165,7 +165,7 @@ def tail_rows(pairs: Pairs, bootstrap: Bootstrap, thresholds: Sequence[float], t
     if not over_R.sum():
         return []
 
-    def rate(excess: Floats, over: Floats, total: Floats, threshold: float) -> Floats:
+    def rate(threshold: float, excess: Floats, over: Floats, total: Floats) -> Floats:
         with np.errstate(invalid="ignore", divide="ignore"):
             reach = np.log(threshold / (1 - threshold)) - u
             return np.asarray(over / total * np.exp(-reach * over / excess))
@@ -174,8 +174,8 @@ def tail_rows(pairs: Pairs, bootstrap: Bootstrap, thresholds: Sequence[float], t
     for threshold in thresholds:
         if np.log(threshold / (1 - threshold)) <= u:
             continue
-        value = rate(*(np.array([x_R.sum()]) for x_R in (excess_R, over_R, all_R)), threshold)
-        drawn = rate(*(bootstrap.totals(x_R) for x_R in (excess_R, over_R, all_R)), threshold)
+        value = rate(threshold, *(np.array([x_R.sum()]) for x_R in (excess_R, over_R, all_R)))
+        drawn = rate(threshold, *(bootstrap.totals(x_R) for x_R in (excess_R, over_R, all_R)))
         found = bootstrap.estimate(float(value[0]), drawn, int(above_N.sum()))
         condition = {"task": "identify", "threshold": threshold, "from": "fitted tail"}
         rows.append(metric_row("false_positive_rate", found, "share", condition))

@@ -73,7 +73,7 @@ def limit_rows(losses: pyarrow.Table, draws: int, level: float) -> list[Row]:
     rows: list[Row] = []
     for name, part in groups.items():
         bootstrap = Bootstrap(part["document"].to_numpy(), draws, level=level)
-        named = dict(zip(key, name, strict=True))
+        named: dict[str, Any] = dict(zip(key, name, strict=True))
         condition: dict[str, Any] = {"task": "limits", "keep": named["keep"]}
         if named["keep"] in ("strongest", "random"):
             condition["count"] = int(named["count"])
@@ -103,7 +103,7 @@ def help_rows(losses: pyarrow.Table, own: str, draws: int, level: float) -> list
         rows += _loss_rows(mine, bootstrap, condition)
         for name in ("kl", "kl_reverse"):
             for quartile, at in (("p25", 0.25), ("p50", 0.5), ("p75", 0.75)):
-                value = float(np.quantile(mine[name], at))
+                value = float(np.quantile(mine[name].to_numpy(), at))
                 rows.append(metric_row(f"{name}_{quartile}", value, "nats", condition, len(mine)))
         if keep not in ("clean", "coder"):
             base = groups[("", "coder")].set_index("group").reindex(mine.index)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +66,7 @@ def read_pairs(simulate: Artifact, index: LatentIndex, reads: Ints, least_mass: 
     """The pairs at some reads (ascending) of a *simulate* or *values* artifact, with the truth in the context that was
     cached. An answer whose choices hold less than `least_mass` failed."""
     at_R = read_windows(simulate).at_R[reads]
-    columns: list[tuple[npt.NDArray[np.generic], ...]] = []
+    columns: list[tuple[npt.NDArray[Any], ...]] = []
     explained = 0
     for shard, record in sorted(simulate.records.items()):
         status = simulate.table(shard, "latents").column("status").to_pylist()
@@ -82,14 +83,13 @@ def read_pairs(simulate: Artifact, index: LatentIndex, reads: Ints, least_mass: 
     activation_P = _truth(codes, latent_P, read_P, index.width)
     active_R = np.bincount(read_P[activation_P > 0], minlength=len(reads))
     return Pairs(
-        latent_P, read_P, activation_P, expected_P[order_P], expit(odds_P[order_P]), weight_P[order_P], at_R,
+        latent_P, read_P, activation_P, expected_P[order_P].astype(np.float32),
+        expit(odds_P[order_P].astype(np.float32)), weight_P[order_P].astype(np.float32), at_R,
         (explained - active_R).astype(np.float64),
     )  # fmt: skip
 
 
-def _tile(
-    arrays: dict[str, npt.NDArray[np.generic]], reads: Ints, least_mass: float
-) -> tuple[npt.NDArray[np.generic], ...]:
+def _tile(arrays: Mapping[str, npt.NDArray[Any]], reads: Ints, least_mass: float) -> tuple[npt.NDArray[Any], ...]:
     """Latent, place of the read in `reads`, expected digit, log-odds and weight of a tile's pairs at `reads`."""
     latent_L = np.asarray(arrays["latent"], np.int64)
     if "indptr" not in arrays:

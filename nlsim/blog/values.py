@@ -54,10 +54,10 @@ def places(pairs: Pairs, index: LatentIndex, grid: int) -> Places:
 
 def grid_places(activation_N: npt.ArrayLike, known: Floats, grid: int) -> tuple[Floats, Floats]:
     """Nearest points of the value grid and of the quantile grid, as 0..9. `known` ascends."""
-    activation_N = np.asarray(activation_N, np.float64)
-    scaled_N = np.clip((activation_N - known[0]) / (known[-1] - known[0]), 0, 1)
-    below_N = np.searchsorted(known, activation_N, "left")
-    level_N = np.clip((below_N + np.searchsorted(known, activation_N, "right") - 1) / 2 / (len(known) - 1), 0, 1)
+    value_N = np.asarray(activation_N, np.float64)
+    scaled_N = np.clip((value_N - known[0]) / (known[-1] - known[0]), 0, 1)
+    twice_N = np.searchsorted(known, value_N, "left") + np.searchsorted(known, value_N, "right")
+    level_N = np.clip((twice_N - 1) / 2 / (len(known) - 1), 0, 1)
     first, second = (np.round(x_N * (grid - 1)) * 9 / (grid - 1) for x_N in (scaled_N, level_N))
     return first, second
 

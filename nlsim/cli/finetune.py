@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nlsim.cli.run import RUN, SET, STORE, UPDATE
+from nlsim.cli.run import RUN, SET, STORE, UPDATE, run
 
 CONFIG = click.argument("config", required=False)
 
@@ -21,21 +21,9 @@ def finetune() -> None:
 def _until(
     stage: str, config: str | None, url: str | None, overrides: tuple[str, ...], store: str | None, update: bool
 ) -> None:
-    from nlsim.cli.run import open_run
-    from nlsim.errors import UsageError
-    from nlsim.log import people_read_stderr
-    from nlsim.pipeline.plan import plan_config, write_plan
-    from nlsim.pipeline.runner import carry_out, sole_runner
-    from nlsim.progress import BarReporter, LineReporter
-
-    run = open_run(config, url, overrides, store, update)
-    if run.config.experiment != "finetune":
-        raise UsageError(f"{run.config.name} is of the experiment {run.config.experiment}", "set experiment: finetune")
-    write_plan(run, plan_config(run.config, run))
-    with sole_runner(run.files), BarReporter() if people_read_stderr() else LineReporter() as reporter:
-        for _ in carry_out(run, reporter, stage):
-            pass
-    click.echo(f"{stage} is complete in {run.url}")
+    click.get_current_context().invoke(
+        run, config=config, url=url, overrides=overrides, store=store, update=update, until=stage, workers=1, join=False
+    )
 
 
 @finetune.command("make-data")

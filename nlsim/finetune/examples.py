@@ -184,4 +184,4 @@ def example_table(examples: Sequence[Example]) -> pyarrow.Table:
 def read_examples(table: pyarrow.Table) -> list[Example]:
     """The examples of a table."""
     rows = zip(*(table.column(name).to_pylist() for name in Example._fields), strict=True)
-    return [Example(*row[:4], *(np.array(column, np.int64) for column in row[4:])) for row in rows]
+    return [Example(*[*row[:4], *(np.array(column, np.int64) for column in row[4:])]) for row in rows]
