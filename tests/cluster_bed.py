@@ -56,7 +56,7 @@ class Bed(NamedTuple):
             capture_output=True,
             text=True,
             check=False,
-            timeout=1500,
+            timeout=3000,
         )
 
     def submit_words(self, run: str, engine: str) -> list[str]:

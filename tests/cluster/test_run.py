@@ -69,9 +69,9 @@ def on_cluster(bed: Bed) -> str:
             if pod["status"]["phase"] == "Running" and pod["status"]["containerStatuses"][0]["state"].get("running")
         ]
 
-    victim = until("a pod of cache", 300, lambda: running("cache"))[0]["metadata"]["name"]
+    victim = until("a pod of cache", 900, lambda: running("cache"))[0]["metadata"]["name"]
     kubectl("delete", "pod", victim, "-n", bed.namespace, "--grace-period=0", "--force", "--wait=false")
-    until("a pod of reconstruct or simulate", 900, lambda: running("simulate") + running("reconstruct"))
+    until("a pod of reconstruct or simulate", 1800, lambda: running("simulate") + running("reconstruct"))
     first.send_signal(signal.SIGKILL)
     first.wait()
     second = bed.nlsim(*bed.submit_words(url, "job"))

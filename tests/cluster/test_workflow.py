@@ -48,7 +48,7 @@ def submit(bed: Bed, run: str) -> tuple[str, subprocess.CompletedProcess[str]]:
 
 
 def finished(bed: Bed, name: str) -> dict[str, Any]:
-    return dict(until(name, 1200, lambda: (s := workflow(bed, name).get("status", {})).get("finishedAt") and s))
+    return dict(until(name, 2400, lambda: (s := workflow(bed, name).get("status", {})).get("finishedAt") and s))
 
 
 def test_a_run_a_lost_pod_and_the_exit_hook(argo: Bed) -> None:
@@ -68,7 +68,7 @@ def test_a_run_a_lost_pod_and_the_exit_hook(argo: Bed) -> None:
         ]
         return busy[0] if busy else None
 
-    pod = until("a pod of cache", 300, victim)
+    pod = until("a pod of cache", 900, victim)
     kubectl("delete", "pod", pod, "-n", argo.namespace, "--grace-period=0", "--force", "--wait=false")
     status = finished(argo, name)
     assert status["phase"] == "Succeeded", status.get("message")
