@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,7 +49,9 @@ class Tuned:
         )
         torch.manual_seed(seed)
         try:
-            self.model: Any = get_peft_model(base, lora)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # of transformers, about a name that peft uses
+                self.model: Any = get_peft_model(base, lora)
         except ValueError as error:
             raise UsageError(f"finetune.targets do not fit the model ({error})", "name its linear modules") from error
         self._base = self.model.get_base_model()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from pairs_of import pairs_of
+from blog.pairs_of import pairs_of
 
 from nlsim.blog.directions import alignment
 from nlsim.blog.identify import (

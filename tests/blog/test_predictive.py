@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from pairs_of import pairs_of
+from blog.pairs_of import pairs_of
 
 from nlsim.blog.predictive import LatentQuality, adjust, latent_quality, predictive_rows
 from nlsim.report.gather import Metrics

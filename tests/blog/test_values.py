@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from pairs_of import pairs_of
+from blog.pairs_of import pairs_of
 from scipy.stats import pearsonr
 
 from nlsim.blog.values import Places, grid_places, heat_counts, value_rows
