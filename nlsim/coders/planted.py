@@ -212,15 +212,14 @@ class Planted:
         (folder / "explanations.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
 
     def _encoder(self, d: int) -> tuple[Tensor, Tensor]:
-        """Weights on the MLP's normed input that give 1 where a latent is active and 0 or less elsewhere."""
+        """Weights on the MLP's normed input that give 1 where a latent is active and -1 or less elsewhere."""
         v = len(self.tokens)
         weight_MD = torch.zeros(len(LATENTS), d)
         bias_M = torch.zeros(len(LATENTS))
         for latent, planted in enumerate(LATENTS):
-            weight_MD[latent, [self.tokens.index(word) for word in planted.words]] = 1.0
-            if planted.after:
-                weight_MD[latent, [v + self.tokens.index(word) for word in planted.after]] = 1.0
-                bias_M[latent] = -1.0
+            weight_MD[latent, [self.tokens.index(word) for word in planted.words]] = 2.0
+            weight_MD[latent, [v + self.tokens.index(word) for word in planted.after]] = 2.0
+            bias_M[latent] = -3.0 if planted.after else -1.0
         # LayerNorm: (x - 3/d) / spread, as three components are 1
         return weight_MD * _spread(3, d), bias_M + weight_MD.sum(1) * 3 / d
 
