@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -112,7 +113,9 @@ def _adapted(model: Any, adapter: str) -> Any:
     except ImportError as error:
         raise UsageError("lm.adapter needs peft", "pip install peft") from error
     try:
-        return PeftModel.from_pretrained(model, adapter_folder(adapter)).merge_and_unload()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of transformers, about a name that peft uses
+            return PeftModel.from_pretrained(model, adapter_folder(adapter)).merge_and_unload()
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(
             f"adapter {adapter!r} does not fit the model ({_first_line(error)})", "check lm.adapter"
