@@ -17,17 +17,18 @@
     if (state.fraction <= 0) return "none";
     return state.fraction >= 1 ? "coder" : `${state.condition}:${state.fraction}`;
   };
-  const [what, kindOf] = [(name) => name.split(":")[0], (name) => name.split(":")[1]];
+  const what = (name) => name.split(":")[0];
+  const detailOf = (name) => name.split(":")[1];  // the fraction, or the kind of explanations
   const several = manifest.kinds.length > 1;
   const named = (name) => {
-    const of = several ? ` (${kindOf(name)})` : "";
+    const of = several ? ` (${detailOf(name)})` : "";
     return { coder: "all true latents", none: "no latents", help: `found latents${of}`, simulated: `simulated values${of}`,
-      top: `strongest ${percentOf(kindOf(name))}`, random: `random ${percentOf(kindOf(name))}` }[what(name)];
+      top: `strongest ${percentOf(detailOf(name))}`, random: `random ${percentOf(detailOf(name))}` }[what(name)];
   };
   const percentOf = (fraction) => `${Math.round(100 * fraction)} %`;
   const textOf = (name) => state.mode === "own" ? prompt.free[name] ?? 0 : 0;
   const stepsOf = (name) => prompt.steps[textOf(name)][name];
-  const keeps = (name, count) => count ? Math.max(1, Math.floor(Number(kindOf(name)) * count + 0.5)) : 0;
+  const keeps = (name, count) => count ? Math.max(1, Math.floor(Number(detailOf(name)) * count + 0.5)) : 0;
 
   // KL on one logarithmic scale: class k0 … k7, and a number.
   const EDGES = [0.003, 0.01, 0.03, 0.1, 0.3, 1, 3];
@@ -63,8 +64,8 @@
     element("b", {}, written ? "written" : "prompt"), element("span", {}, "patched"), ...(state.compare ? [element("span", {}, "compare")] : []));
 
   const showStrip = () => {
-    const items = [names(false)];
-    for (let t = 1; t < columns(); t++) {
+    const items = [names(false)], end = columns();
+    for (let t = 1; t < end; t++) {
       if (t === prompt.begun) items.push(element("li", { class: "break", "aria-hidden": "true" }), names(true));
       const [first, second] = [cell(label(), t), state.compare ? cell(state.compare, t) : null];
       const own = prompt.texts[0][t];
@@ -146,12 +147,12 @@
       const middle = points[Math.floor(points.length / 2)];
       parts.push(svg("path", { class: `line s${n + 1} ${order}`, d: points.map(([f, kl], i) => `${i ? "L" : "M"}${x(f)},${y(kl)}`).join("") }),
         ...points.map(([f, kl]) => svg("circle", { class: `mark s${n + 1}${state.condition === order && f === state.fraction ? " here" : ""}`, cx: x(f), cy: y(kl), r: 3.5 }, svg("title", {}, `${order === "top" ? "strongest" : "random"} ${percentOf(f)}: KL ${nats(kl)} nats`))),
-        svg("text", { class: `tick t${n + 1}`, x: x(middle[0]), y: y(middle[1]) - 7, "text-anchor": "middle" }, order === "top" ? "strongest" : "random"));
+        svg("text", { class: `tick t${n + 1}`, x: x(middle[0]), y: y(middle[1]) + (order === "top" ? 16 : -8), "text-anchor": "middle" }, order === "top" ? "strongest" : "random"));
     });
     marks.forEach((name) => {
       const line = svg("line", { class: `reference ${what(name)}${name === label() ? " here" : ""}`, x1: left, x2: width - right, y1: y(at(name)), y2: y(at(name)) }, svg("title", {}, `${named(name)}: KL ${nats(at(name))} nats`));
       parts.push(line);
-      if (kindOf(name) === state.kind) parts.push(svg("text", { class: "tick", x: width - right + 4, y: free(y(at(name)) + 4) }, what(name) === "help" ? "found" : "simulated"));
+      if (detailOf(name) === state.kind) parts.push(svg("text", { class: "tick", x: width - right + 4, y: free(y(at(name)) + 4) }, what(name) === "help" ? "found" : "simulated"));
     });
     const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `KL at this token by condition, in nats: ${lines.map(([order, points]) => `${order} ${points.map(([f, kl]) => `${percentOf(f)} ${nats(kl)}`).join(", ")}`).join("; ")}; ${marks.map((name) => `${named(name)} ${nats(at(name))}`).join(", ")}` }, ...parts);
     drawing.addEventListener("click", (event) => {
@@ -329,7 +330,7 @@
 
   const load = async (number) => {
     prompt = await unpack(`prompt-${number - 1}`);
-    const fractions = prompt.conditions.filter((name) => ordered(what(name))).map((name) => Number(kindOf(name)));
+    const fractions = prompt.conditions.filter((name) => ordered(what(name))).map((name) => Number(detailOf(name)));
     stops = [0, ...[...new Set(fractions)].sort((a, b) => a - b), 1];
   };
   const update = async (changes, focus = null) => {
