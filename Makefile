@@ -64,7 +64,7 @@ typecheck: $(INSTALLED) ## mypy --strict.
 
 .PHONY: bench
 bench: $(INSTALLED) ## Measure this machine; prints JSON (about 10 minutes, a quiet machine).
-	@for script in bench/cache.py bench/early_exit.py bench/latent_read.py bench/lm_engines.py bench/scoring.py bench/bookkeeping.py; do \
+	@for script in bench/cache.py bench/early_exit.py bench/latent_read.py bench/lm_engines.py bench/scoring.py bench/bookkeeping.py bench/cluster_plan.py; do \
 	  $(BIN)/python $$script --json || exit 1; done
 
 .PHONY: lock
