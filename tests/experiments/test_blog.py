@@ -16,6 +16,7 @@ from nlsim.report.gather import Metrics
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
+    """corpus.source={kind: files, paths: ['docs/*.md'], separator: "\\n## "}""", "corpus.rows.explain=128",
     "latents.count=24", "simulate.evaluation_rows=6", "simulate.calibration_rows=6", "blog.rows=6",
     "blog.planted_rows=3", "blog.counts=[1, 8, 64]", "blog.aligned_reads=20", "blog.draws=200",
     "kinds.sampled.simulate.pool=6", "score.scorers=[detection]", "continuations={}",

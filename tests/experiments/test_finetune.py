@@ -11,7 +11,10 @@ import pytest
 from nlsim.report.gather import Metrics
 
 ROOT = Path(__file__).parents[2]
-SMALL = ("finetune.steps=4", "finetune.judge_every=2", "latents.count=24", "finetune.active=2", "finetune.silent=2")
+TEXT = ("""corpus.source={kind: files, paths: ['docs/*.md'], separator: "\\n## "}""", "corpus.rows.explain=128")
+SMALL = (
+    *TEXT, "finetune.steps=4", "finetune.judge_every=2", "latents.count=24", "finetune.active=2", "finetune.silent=2",
+)  # fmt: skip
 
 
 def nlsim(*words: str) -> subprocess.CompletedProcess[str]:
@@ -63,7 +66,7 @@ def test_the_parts_are_commands(folder: Path) -> None:
 
 def test_a_run_takes_the_adapter_for_other_latents_alone(folder: Path, tmp_path: Path) -> None:
     """Mistakes 29 to 31."""
-    tiny = ("latents.count=4", "simulate.evaluation_rows=1", "simulate.calibration_rows=1")
+    tiny = (*TEXT, "latents.count=4", "simulate.evaluation_rows=1", "simulate.calibration_rows=1")
     kind = f"kinds={{tuned: {{simulate: {{lm: {{model: 'nlsim:simulator', adapter: '{folder}/adapter'}}}}}}}}"
     url = str(tmp_path / "run")
     words = ("run", "configs/tiny.yaml", "--run", url, "--until", "simulate-tuned")
