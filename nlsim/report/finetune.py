@@ -65,7 +65,8 @@ def curve(card: Mapping[str, list[list[float | None]]]) -> Figure:
     steps = [float(point[0] or 0) for point in card["curve"]]
     learned, judged = ([math.nan if p[i] is None else float(p[i] or 0) for p in card["curve"]] for i in (1, 2))
     rows: list[list[Cell]] = [
-        [f"{step:.0f}", f"{a:.4g}", f"{b:.4g}"] for step, a, b in zip(steps, learned, judged, strict=True)
+        [f"{step:.0f}", "–" if math.isnan(a) else f"{a:.4g}", f"{b:.4g}"]
+        for step, a, b in zip(steps, learned, judged, strict=True)
     ]
     return Figure(
         Lines(
@@ -94,6 +95,6 @@ def table(metrics: Metrics) -> Table:
     for model, label in MODELS.items():
         for explanation, with_what in EXPLANATIONS.items():
             at = {"task": "finetune", "model": model, "explanation": explanation}
-            rows.append([f"{label}, {with_what}", *(metrics.number(name, **at) for name in names)])
+            rows.append([f"{label}, {with_what}", *(metrics.number(name, **at) or "–" for name in names)])
     note = "held-out latents in held-out documents, active and silent windows as they were drawn; 95 % over latents"
     return Table("Finetuned and base model", [Column("who answers"), *names.values()], rows, note)
