@@ -1,6 +1,7 @@
 """SAELens coders: folders and published releases, read through the `sae-lens` package."""
 
 import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ NORMALIZATIONS: dict[str | None, Normalization] = {
 }
 
 
+WARNING = r"\s*This SAE has non-empty model_from_pretrained_kwargs"
+"""What SAELens says of a coder of a changed model; `_centred` sees to it."""
 HARMLESS = {
     "center_unembed",
     "fold_ln",
@@ -72,7 +75,9 @@ def read(path: Path, device: str) -> SparseCoder:
     found = meta(path)
     sae_class = _sae_class()
     try:
-        sae = sae_class.load_from_disk(str(path), device=device)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=WARNING)
+            sae = sae_class.load_from_disk(str(path), device=device)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise DataError(f"{path} is a damaged SAELens coder", first_line(error)) from error
     return _converted(sae, found)
@@ -85,7 +90,9 @@ def read_release(name: str, device: str) -> SparseCoder:
         raise UsageError(f"{RELEASE}{name} names no SAE", f"write {RELEASE}RELEASE/SAE_ID")
     sae_class = _sae_class()
     try:
-        sae = sae_class.from_pretrained(release, sae_id, device=device)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=WARNING)
+            sae = sae_class.from_pretrained(release, sae_id, device=device)
     except Exception as error:  # unknown names, missing network and gated files each have types of their own
         raise download_failure(f"the SAELens coder {release}/{sae_id}", error) from error
     return _converted(sae, _meta(sae.cfg.to_dict(), f"{release}/{sae_id}"))

@@ -64,7 +64,8 @@ def assert_equal(coder: SparseCoder, x_ND: Tensor, acts_NM: Tensor, y_NO: Tensor
     ],
 )
 @pytest.mark.filterwarnings("ignore")
-def test_sparsify(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_sparsify(tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARSIFY_DISABLE_TRITON", "1")  # its kernels need a GPU
     sparsify = pytest.importorskip("sparsify")
     theirs = filled(sparsify.SparseCoder(D, sparsify.SparseCoderConfig(num_latents=M, k=K, **options)))
     theirs.save_to_disk(tmp_path / "layers.1.mlp")
@@ -126,6 +127,7 @@ def test_saelens(tmp_path: Path, architecture: str, options: dict[str, Any]) -> 
     assert coder.meta.hookpoint == (arrow if "transcoder" in architecture else "blocks.1.ln2.hook_normalized")
 
 
+@pytest.mark.filterwarnings(r"ignore:\s*This SAE has non-empty model_from_pretrained_kwargs")
 @pytest.mark.parametrize("normalization", ["none", "layer_norm"])
 def test_saelens_coders_of_models_with_centred_weights(tmp_path: Path, normalization: str) -> None:
     """gpt2-small-res-jb and its like: in the plain model the mean of every vector has to be taken off, and put back."""
