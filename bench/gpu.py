@@ -63,10 +63,10 @@ def answers(engine: PackedEngine | TransformersEngine, prompts: Prompts, vocabul
     return np.concatenate([found.logprobs_RC for found in engine.choose(chosen, range(10))])
 
 
-def errors(shape: str, device: torch.device, dtype: torch.dtype) -> dict[str, float]:
-    """Differences of log-probabilities, in nats, on 2 x 24 prompts."""
+def errors(shape: str, device: torch.device, dtype: torch.dtype, texts: int) -> dict[str, float]:
+    """Differences of log-probabilities, in nats, on 2 x `texts` prompts."""
     vocabulary = SHAPES[shape][-1]
-    prompts = Prompts(prefix=725, explanation=25, suffix=48, texts=24)
+    prompts = Prompts(prefix=725, explanation=25, suffix=48, texts=texts)
     config = LmConfig(model=f"random-{shape}", compile=False)
     found = {}
     for name, precision in (("exact", torch.float32), ("library", dtype)):
@@ -100,7 +100,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
     started = time.perf_counter()
-    agreement = errors(arguments.shape, device, dtype)
+    agreement = errors(arguments.shape, device, dtype, min(arguments.texts, 24))
     rows = []
     prompts = Prompts(prefix=725, explanation=25, suffix=48, texts=arguments.texts)
     for compiled in {"no": (False,), "yes": (True,), "both": (False, True)}[arguments.compile]:

@@ -41,7 +41,8 @@ def test_bench_lm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     assert found["predictions_per_s"] == pytest.approx(found["predictions"] / found["seconds"])
     assert min(found["flops_per_s"], found["peak_flops_per_s"], found["memory_bytes"]) > 0
     assert found["saved"] > 3
-    assert found["plan"]["price"] == pytest.approx(2 * found["plan"]["hours"]) > 0
+    assert found["plan"]["hours"] > 0
+    assert found["plan"]["price"] == pytest.approx(2 * found["plan"]["hours"])
     assert run(monkeypatch, *words) == 0
     assert "predictions per second" in capsys.readouterr().out
 
@@ -73,7 +74,7 @@ def test_the_script_for_gpus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     script: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     options = ["--shape", "tiny", "--device", "cpu", "--compile", "no", "--batch-tokens", "256", "512"]
-    monkeypatch.setattr(sys, "argv", ["gpu.py", *options, "--texts", "6", "--seconds", "0.01", "--json"])
+    monkeypatch.setattr(sys, "argv", ["gpu.py", *options, "--texts", "4", "--seconds", "0.01", "--json"])
     script.main()
     found = json.loads(capsys.readouterr().out)
     assert [row["batch_tokens"] for row in found["runs"]] == [256, 512]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from nlsim.errors import UsageError
 from nlsim.lm.config import LmConfig
-from nlsim.lm.cost import shared_work
 from nlsim.lm.packed import PackedEngine
-from nlsim.lm.prompts import flatten, leaf
+from nlsim.lm.prompts import PromptTree, flatten, leaf
 from nlsim.lm.templates import Message, Template
 from nlsim.simulate.config import SimulateConfig
 from nlsim.simulate.prompts import LastPrompts, Text, simulation_prompts
@@ -81,12 +81,17 @@ def test_answers_are_stored_where_they_belong(engine: Any) -> None:
     assert any(not np.allclose(alone[True][key], alone[False][key]) for key in alone[True])  # other prompts
 
 
+def computed(trees: Iterable[PromptTree]) -> int:
+    """Tokens to compute when everything that prompts share is computed once, the instructions too."""
+    prompts = [tokens for tree in trees for tokens, _ in flatten(tree)]
+    return len({tokens[: end + 1].tobytes() for tokens in prompts for end in range(len(tokens))})
+
+
 def test_auto_takes_what_costs_fewer_tokens(engine: Any) -> None:
     prompts = made(engine, order="auto")
     long = ["a much longer explanation than any of the texts that it is about, of many words"] * 3 + SHORT[:1]
     for explanations in (SHORT[:1], long):
-        first = shared_work(prompts.trees(explanations)).tokens
-        second = shared_work(prompts.trees_of_windows(explanations)).tokens
+        first, second = (computed(trees(explanations)) for trees in (prompts.trees, prompts.trees_of_windows))
         assert prompts.text_first(explanations) == (second < first)
     assert not made(engine).text_first(long)
     assert made(engine, order="text_first").text_first(long)
