@@ -51,11 +51,10 @@ def test_chart(bed: Bed, values: Path, has_argo_crds: bool) -> None:
 
 
 @pytest.mark.parametrize("overlay", ["dev", "gpu"])
-def test_overlays(overlay: str) -> None:
+def test_overlays(bed: Bed, overlay: str) -> None:
     rendered = kubectl("kustomize", str(ROOT / "k8s/overlays" / overlay))
-    if "nlsim" not in kubectl("get", "namespaces", "-o", "name"):
-        rendered = "---\n".join(part for part in rendered.split("---\n") if "namespace: nlsim" not in part)
-    assert "serverside-applied" in kubectl(*STRICT, stdin=rendered)
+    here = rendered.replace("namespace: nlsim\n", f"namespace: {bed.namespace}\n")
+    assert "serverside-applied" in kubectl(*STRICT, stdin=here)
 
 
 def test_kueue_overlay_renders() -> None:
