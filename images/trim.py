@@ -23,7 +23,7 @@ UNUSED = (
     "joblib/test", "sympy/**/tests", "torch/test", "torch/include", "torch/share", "torch/lib/*.a",
     "pyarrow/include", "pyarrow/src", "pyarrow/*.pyx", "pyarrow/includes",
     "pyarrow/libarrow_flight.so*", "pyarrow/_flight*", "pyarrow/libarrow_s3.so*", "pyarrow/_s3fs*",
-    "pyarrow/libarrow_substrait.so*", "pyarrow/_substrait*", "numpy/distutils", "numpy/f2py",
+    "numpy/distutils",
     "scipy/datasets", "sklearn/datasets/data", "sklearn/datasets/images", "sklearn/datasets/descr",
     "numpy/_core/include", "nvidia/**/include", "**/*.a", "**/*.pxd", "**/*.pyi",
 )  # fmt: skip
@@ -53,17 +53,19 @@ def main(environment: Path) -> None:
 
 
 def slim_libraries(site: Path) -> None:
-    """Drop symbol tables of pyarrow's and scipy's libraries, and make links of copies: wheels cannot hold links."""
+    """Drop symbol tables of large libraries, and make links of copies: wheels cannot hold links."""
     first: dict[bytes, Path] = {}
-    for folder in ("pyarrow", "scipy", "numpy.libs", "scipy.libs"):
+    for folder in ("pyarrow", "scipy", "yaml", "numpy.libs", "scipy.libs"):
         for library in sorted(site.glob(f"{folder}/**/*.so*")):
             same = first.setdefault(library.read_bytes(), library)
             if same != library:
                 library.unlink()
                 library.symlink_to(os.path.relpath(same, library.parent))
-    ours = [library for library in first.values() if library.relative_to(site).parts[0] in ("pyarrow", "scipy")]
-    if ours and (strip := shutil.which("strip")):
-        subprocess.run([strip, "--strip-unneeded", *ours], check=True)
+    plain = [
+        library for library in first.values() if library.relative_to(site).parts[0] in ("pyarrow", "scipy", "yaml")
+    ]
+    if plain and (strip := shutil.which("strip")):
+        subprocess.run([strip, "--strip-unneeded", *plain], check=True)
 
 
 if __name__ == "__main__":
