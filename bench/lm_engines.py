@@ -59,7 +59,7 @@ def save(name: str, folder: Path) -> dict[str, Any]:
     )  # fmt: skip
     model = LlamaForCausalLM(config)
     model.save_pretrained(folder)
-    words = Tokenizer(WordLevel({f"w{i}": i for i in range(VOCABULARY)}))
+    words = Tokenizer(WordLevel({f"w{i}": i for i in range(VOCABULARY)}, unk_token="w0"))  # noqa: S106 - a word
     PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(folder)
     parameters = sum(p.numel() for p in model.model.layers.parameters())
     return {
