@@ -188,7 +188,8 @@ def _ratio(
     """Sum over sum, by read, documents resampled; without `bottom_P` the mean over reads."""
 
     def by_read(x_P: npt.NDArray[np.generic]) -> Floats:
-        return np.bincount(pairs.read_P, np.asarray(x_P, np.float64), minlength=len(pairs.at_R))
+        sums = np.bincount(pairs.read_P, np.asarray(x_P, np.float64), minlength=len(pairs.at_R))
+        return sums.astype(np.float64)
 
     if bottom_P is None:
         return bootstrap.mean(by_read(top_P))

@@ -43,8 +43,8 @@ class Keep(NamedTuple):
     """One patched run."""
 
     keep: str
-    """`clean`: nothing is patched; `coder`: all; `zero`: none; `strongest`, `random`: `count` of them; `planted`."""
-    count: int = 0
+    """`clean`: nothing is patched; `coder`: all; `zero`: none; `strongest`, `random`: so many `latents`; `planted`."""
+    latents: int = 0
     draw: int = 0
     recall: float = 0.0
     false_rate: float = 0.0
@@ -86,7 +86,9 @@ def measure_limits(context: StageContext) -> None:
     mine = np.flatnonzero(windows.split_N == Split.EVALUATE)
     first, last = (int(cut) for cut in cuts(len(mine), context.shards)[context.shard : context.shard + 2])
     document_R = np.asarray(inputs["tokens"].arrays(0, "rows")["document"], np.int64)
-    lines = LossLines({"keep": "string", "count": "int64", "draw": "int64", "recall": "double", "false_rate": "double"})
+    lines = LossLines(
+        {"keep": "string", "latents": "int64", "draw": "int64", "recall": "double", "false_rate": "double"}
+    )
     mean_M = active_means(index)
     for start, stop in batches(first, last, settings.batch_rows, settings.planted_rows):
         at_N = windows.at_R[np.isin(windows.window_R, mine[start:stop])]
@@ -141,8 +143,8 @@ def kept_slots(value_NK: Tensor, condition: Keep, order_NK: Tensor) -> Tensor:
     if condition.keep == "zero":
         return torch.zeros_like(value_NK, dtype=torch.bool)
     if condition.keep == "strongest":
-        return (torch.arange(value_NK.shape[1], device=value_NK.device) < condition.count).expand_as(value_NK)
-    return first_of_random(value_NK > 0, torch.full_like(value_NK[:, :1], condition.count), order_NK)
+        return (torch.arange(value_NK.shape[1], device=value_NK.device) < condition.latents).expand_as(value_NK)
+    return first_of_random(value_NK > 0, torch.full_like(value_NK[:, :1], condition.latents), order_NK)
 
 
 def first_of_random(among_NK: Tensor, count_N1: Tensor, order_NK: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def limit_rows(losses: pyarrow.Table, draws: int, level: float) -> list[Row]:
     frame = losses.to_pandas()
     if frame.empty:
         return []
-    key = ["keep", "count", "recall", "false_rate"]
+    key = ["keep", "latents", "recall", "false_rate"]
     averaged = frame.groupby([*key, "group"], sort=False)[["document", "tokens", *MEASURES]].mean()
     groups = {name: part.droplevel(key).sort_index() for name, part in averaged.groupby(level=key, sort=False)}
     clean = next(part for name, part in groups.items() if name[0] == "clean")
@@ -76,7 +76,7 @@ def limit_rows(losses: pyarrow.Table, draws: int, level: float) -> list[Row]:
         named: dict[str, Any] = dict(zip(key, name, strict=True))
         condition: dict[str, Any] = {"task": "limits", "keep": named["keep"]}
         if named["keep"] in ("strongest", "random"):
-            condition["count"] = int(named["count"])
+            condition["count"] = int(named["latents"])
         if named["keep"] == "planted":
             condition |= {"recall": named["recall"], "false_rate": named["false_rate"]}
         rows += _loss_rows(part, bootstrap, condition)

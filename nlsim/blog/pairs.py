@@ -97,7 +97,8 @@ def _tile(arrays: Mapping[str, npt.NDArray[Any]], reads: Ints, least_mass: float
         read_LR = np.broadcast_to(np.arange(len(reads)), expected_LR.shape)
         weight_P = np.ones(expected_LR.size, np.float32)
         return np.repeat(latent_L, len(reads)), read_LR.ravel(), expected_LR.ravel(), odds_LR.ravel(), weight_P
-    latent_P = np.repeat(latent_L, np.diff(np.asarray(arrays["indptr"], np.int64)))
+    indptr = np.asarray(arrays["indptr"], np.int64)
+    latent_P = np.repeat(latent_L, indptr[1:] - indptr[:-1])
     read_P = np.asarray(arrays["read"], np.int64)
     place_P = np.minimum(np.searchsorted(reads, read_P), len(reads) - 1)
     kept_P = reads[place_P] == read_P

@@ -53,6 +53,7 @@ class Limits(Stage):
     block of evaluation rows."""
 
     name = "limits"
+    version = 2
     sections = (
         "blog.counts", "blog.random_draws", "blog.rows", "blog.window", "blog.recalls", "blog.false_rates",
         "blog.planted_rows", "blog.shard_rows", "subject", "coder", "seed",

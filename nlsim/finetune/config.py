@@ -22,7 +22,7 @@ class FinetuneConfig(Section):
         False, description="Control: teach with each latent's windows under another latent's explanation."
     )
     rank: int = Field(8, description="Rank of the LoRA matrices.", ge=1)
-    alpha: float = Field(16.0, description="LoRA's scale: updates are multiplied by alpha / rank.", gt=0)
+    alpha: int = Field(16, description="LoRA's scale: updates are multiplied by alpha / rank.", ge=1)
     dropout: float = Field(0.05, description="Dropout before the LoRA matrices.", ge=0, lt=1)
     targets: tuple[str, ...] = Field(
         (), description="Names of the modules that get LoRA matrices; none: all linear ones but the head."

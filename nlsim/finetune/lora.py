@@ -54,7 +54,7 @@ class Tuned:
                 self.model: Any = get_peft_model(base, lora)
         except ValueError as error:
             raise UsageError(f"finetune.targets do not fit the model ({error})", "name its linear modules") from error
-        self._base = self.model.get_base_model()
+        self._base: Any = self.model.get_base_model()
         self._name = lm.model
         for parameter in self.trainable:
             parameter.data = parameter.data.float()  # 16-bit sums of small steps would lose them

@@ -168,9 +168,10 @@ class Bootstrap:
         if not members:
             return Estimate(float("nan"), float("nan"), float("nan"), 0)
         # centred and scaled first: moments of large numbers lose their digits
-        x_N, y_N = ((v_N - v_N[kept_N].mean()) / (v_N[kept_N].std() or 1.0) for v_N in (x_N, y_N))
-        x_N, y_N = np.where(kept_N, x_N, 0.0), np.where(kept_N, y_N, 0.0)
-        moments = [self._sums(m_N) for m_N in (kept_N * 1.0, x_N, y_N, x_N**2, y_N**2, x_N * y_N)]
+        x_N, y_N = ((v_N - v_N[kept_N].mean()) / float(v_N[kept_N].std() or 1.0) for v_N in (x_N, y_N))
+        x_N, y_N = (np.where(kept_N, v_N, 0.0).astype(np.float64) for v_N in (x_N, y_N))
+        one_N = kept_N.astype(np.float64)
+        moments = [self._sums(m_N) for m_N in (one_N, x_N, y_N, x_N * x_N, y_N * y_N, x_N * y_N)]
         value = _correlation_of(*(m_C.sum(keepdims=True) for m_C in moments))
         return self.estimate(float(value[0]), _correlation_of(*(self.counts_RC @ m_C for m_C in moments)), members)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,7 +32,7 @@ LABELS = {
     "random": "random latents",
 }
 """What stands in for the activations → its name on the page, in the order of the tables."""
-WHOLE = {"fraction": 1.0, "clip": "none"}
+WHOLE: dict[str, Any] = {"fraction": 1.0, "clip": "none"}
 
 
 def tell(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import re
 import secrets
@@ -82,14 +83,14 @@ class ShardWriter:
         """Note facts about what computes the shard."""
         self._engine.update(facts)
 
-    def keep(self, name: str, data: bytes) -> None:
+    def keep(self, name: str, data: builtins.bytes) -> None:
         """Keep bytes from which a later attempt at this shard can carry on (see `kept`), replacing what was kept under
         the name. They are no part of the output; a commit removes them, and so does `nlsim gc` in time."""
         self._check_open()
         self._kept.add(name)
         self._objects.put(self._kept_key(name), data)
 
-    def kept(self, name: str) -> bytes | None:
+    def kept(self, name: str) -> builtins.bytes | None:
         """What an earlier attempt at this shard kept under `name`; None for nothing."""
         self._kept.add(name)
         try:

@@ -63,7 +63,7 @@ def losses(ce: list[float], kl: list[float], back: list[float] | None = None) ->
 
 
 def test_relative_error_is_of_sums_over_the_same_tokens() -> None:
-    types = {"keep": "string", "count": "int64", "draw": "int64", "recall": "double", "false_rate": "double"}
+    types = {"keep": "string", "latents": "int64", "draw": "int64", "recall": "double", "false_rate": "double"}
     lines = LossLines(types)
     row, document = np.array([3, 3, 8]), np.array([0, 0, 1])
     lines.add(losses([1, 3, 2], [0, 0, 0], [0, 0, 0]), Keep("clean")._asdict(), row, document)
