@@ -223,7 +223,8 @@ def test_a_thousand_latents_at_a_token_stay_usable(open_page: Any) -> None:
     opened.page.keyboard.press("ArrowUp")
     assert opened.page.evaluate("document.activeElement.closest('li').ariaPosInSet") == "999"
     opened.page.locator("#latents").evaluate("list => { list.scrollTop = list.scrollHeight / 2; }")
-    opened.page.wait_for_function("Math.abs(document.querySelector('#latents button').parentElement.ariaPosInSet - 490) < 20")
+    first = "document.querySelector('#latents button').parentElement.ariaPosInSet"
+    opened.page.wait_for_function(f"Math.abs({first} - 490) < 20")
     assert opened.page.locator("#latents button").count() < 40
     assert opened.errors == []
 
