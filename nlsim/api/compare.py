@@ -81,7 +81,8 @@ def key_of(row: dict[str, Any]) -> Key:
 
 def estimate(row: dict[str, Any]) -> Estimate:
     """Value and interval of a row of metrics.json."""
-    return Estimate(*(math.nan if row[key] is None else row[key] for key in ("value", "low", "high")), row["n"])
+    value, low, high = (math.nan if row[key] is None else float(row[key]) for key in ("value", "low", "high"))
+    return Estimate(value, low, high, row["n"])
 
 
 def unpaired(name: str, condition: dict[str, Any], first: Estimate, second: Estimate) -> Change:
@@ -100,7 +101,7 @@ def paired_losses(first: pandas.DataFrame, second: pandas.DataFrame) -> Iterator
     tables = [
         f.groupby([*KEY, "row"], sort=False)[["document", "tokens", "ce", "kl", "top1"]].mean() for f in (first, second)
     ]
-    groups = [dict(iter(table.groupby(level=KEY, sort=False))) for table in tables]
+    groups: list[dict[Any, Any]] = [dict(iter(table.groupby(level=KEY, sort=False))) for table in tables]
     resamples: dict[tuple[int, ...], Bootstrap] = {}
     for key in groups[0].keys() & groups[1].keys():
         a, b = (group[key].droplevel(KEY).sort_index() for group in groups)
@@ -114,7 +115,7 @@ def paired_losses(first: pandas.DataFrame, second: pandas.DataFrame) -> Iterator
         for base in BASELINES:
             others = [group.get((base, 1.0, "all", "none", condition["positions"])) for group in groups]
             if base != condition["values"] and all(other is not None for other in others):
-                at = [other.droplevel(KEY)["ce"].reindex(a.index).to_numpy() for other in others]  # type: ignore[union-attr]
+                at = [other.droplevel(KEY)["ce"].reindex(a.index).to_numpy() for other in others]
                 columns[f"ce_minus_{base}"] = (a["ce"].to_numpy() - at[0], b["ce"].to_numpy() - at[1])
         weight = a["tokens"].to_numpy(dtype=np.float64)
         for name, (x, y) in columns.items():

@@ -117,7 +117,7 @@ def _lines(model: type[BaseModel], chosen: Mapping[str, Any], depth: int) -> Ite
             yield f"{indent}{'' if here else '#'}{name}:"
             yield from _lines(inner, chosen.get(name, {}), depth + 1)
             continue
-        value = chosen[name] if here else field.get_default(call_default_factory=True)  # type: ignore[call-arg]
+        value = chosen[name] if here else field.get_default(call_default_factory=True)
         yield f"{indent}{'' if here else '#'}{name}: {_inline(value)}"
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from nlsim.coders import dictionary_learning, gemma_scope, openai, saelens, sparsify
 from nlsim.coders import file as nlsim_format
 from nlsim.coders.coder import CoderMeta
-from nlsim.coders.config import CoderConfig
+from nlsim.coders.config import RELEASE, CoderConfig
 from nlsim.coders.files import check_room, download_failure
 from nlsim.coders.sparse import SparseCoder
 from nlsim.errors import DataError, UsageError
@@ -44,8 +44,8 @@ def load_coder(config: CoderConfig, device: str = "cpu") -> SparseCoder:
     Raises DataError when it is missing, damaged or of an unknown format, UsageError for a shipped name that does not
     exist.
     """
-    if config.path.startswith(saelens.RELEASE):
-        coder = saelens.read_release(config.path.removeprefix(saelens.RELEASE), device)
+    if config.path.startswith(RELEASE):
+        coder = saelens.read_release(config.path.removeprefix(RELEASE), device)
     else:
         path = locate(config)
         form = _format(path)
@@ -57,7 +57,7 @@ def load_coder(config: CoderConfig, device: str = "cpu") -> SparseCoder:
 def coder_meta(config: CoderConfig, download: bool = True) -> CoderMeta:
     """The configured coder's metadata; reads no weights where the format keeps them apart. Raises as `load_coder`, and
     DataError without `download` for a coder of the hub that is not here."""
-    if config.path.startswith(saelens.RELEASE):
+    if config.path.startswith(RELEASE):
         if not download:
             raise DataError(f"{config.path} may not be here", "let it be downloaded")
         return load_coder(config).meta
@@ -67,7 +67,7 @@ def coder_meta(config: CoderConfig, download: bool = True) -> CoderMeta:
 
 def coder_identity(config: CoderConfig) -> dict[str, str]:
     """What pins the coder's content down: digests of its files; of a downloaded SAELens release, its name."""
-    if config.path.startswith(saelens.RELEASE):
+    if config.path.startswith(RELEASE):
         return {"coder": config.path}
     path = locate(config)
     files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix in WEIGHTS)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from nlsim.corpus.delphi import DelphiCache
 from nlsim.errors import DataError
@@ -63,8 +64,10 @@ def imported_codes(
     token, latent, value = (np.concatenate(parts) for parts in zip(*kept, strict=True))
     order = np.lexsort((latent, -value.astype(np.float32), token))
     indptr = np.searchsorted(token[order], np.arange(int(length_R.sum()) + 1))
-    kind = np.uint16 if width <= 1 << 16 else np.uint32
-    return Encoded(latent[order].astype(kind), value[order], indptr.astype(np.int64), np.zeros(0, np.int64), 0)
+    ordered: npt.NDArray[np.uint16] | npt.NDArray[np.uint32] = latent[order].astype(np.uint32)
+    if width <= 1 << 16:
+        ordered = ordered.astype(np.uint16)
+    return Encoded(ordered, value[order], indptr.astype(np.int64), np.zeros(0, np.int64), 0)
 
 
 def import_identity(folder: str) -> dict[str, str]:
