@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -59,6 +59,7 @@ class Imaginary:
         return found
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.integers(0, 1000), st.floats(0, 1), st.lists(st.integers(1, VOCABULARY - 1), min_size=1, max_size=5))
 def test_rounds_give_what_one_token_after_the_other_gives(seed: int, often: float, prompt: list[int]) -> None:
     models, start = Imaginary(seed, often), np.array(prompt)
