@@ -13,6 +13,8 @@ from cluster_bed import QUICK, ROOT, Bed, kubectl, until
 from nlsim.config import load_config
 from nlsim.pipeline.run import Run
 
+LONG = ("cache", "score", "simulate")
+"""Stages whose pods run long enough to be met at work."""
 NOTHING = {
     "apiVersion": "argoproj.io/v1alpha1",
     "kind": "Workflow",
@@ -61,25 +63,20 @@ def test_a_run_a_lost_pod_and_the_exit_hook(argo: Bed) -> None:
 
     def victim() -> str | None:
         pods = argo.pods(f"workflows.argoproj.io/workflow={name}")
-        busy = [
-            p["metadata"]["name"]
-            for p in pods
-            if p["status"]["phase"] == "Running" and "cache-shard" in p["metadata"]["name"]
-        ]
-        return busy[0] if busy else None
+        busy = [p["metadata"]["name"] for p in pods if p["status"]["phase"] == "Running"]
+        return next((pod for pod in busy if any(f"-{stage}-shard-" in pod for stage in LONG)), None)
 
-    pod = until("a pod of cache", 900, victim)
+    pod = until("a pod of a stage that takes a while", 900, victim)
     kubectl("delete", "pod", pod, "-n", argo.namespace, "--grace-period=0", "--force", "--wait=false")
     status = finished(argo, name)
     assert status["phase"] == "Succeeded", status.get("message")
-    nodes = status["nodes"].values()
-    retried = [node for node in nodes if node["type"] == "Pod" and node["phase"] in {"Error", "Failed"}]
-    assert [node["templateName"] for node in retried] == ["cache-shard"]
-    shards = [
-        node["displayName"] for node in nodes if node.get("templateName") == "simulate-shard" and node["type"] == "Pod"
-    ]
-    assert sorted(shards) == [f"simulate({i}:{i})(0)" for i in range(QUICK["simulate.shards"])]
-    assert max(len(node["displayName"]) for node in nodes if node["type"] == "Pod") <= 40
+    nodes = [node for node in status["nodes"].values() if node["type"] == "Pod"]
+    (lost,) = [node for node in nodes if node["phase"] in {"Error", "Failed"}]
+    assert lost["templateName"] in {f"{stage}-shard" for stage in LONG}
+    assert f"{lost['displayName'].removesuffix('(0)')}(1)" in {node["displayName"] for node in nodes}
+    shards = {n["displayName"].rpartition("(")[0] for n in nodes if n["templateName"] == "simulate-shard"}
+    assert shards == {f"simulate({i}:{i})" for i in range(QUICK["simulate.shards"])}
+    assert max(len(node["displayName"]) for node in nodes) <= 40
     recorded = json.loads(Run.open(url).files.get("status.json"))
     assert recorded["state"] == "Succeeded"
     assert not any(stage["missing"] for stage in recorded["stages"].values())
