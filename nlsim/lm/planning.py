@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from nlsim.base import fingerprint_view
 from nlsim.errors import NlsimError
@@ -58,7 +58,7 @@ def engine_resources(lm: LmConfig) -> Resources:
     if lm.endpoint.base_url:
         return Resources(memory_gb=4.0)
     size = parameters(lm)
-    image = "vllm" if lm.engine == "vllm" else "model"
+    image: Literal["model", "vllm"] = "vllm" if lm.engine == "vllm" else "model"
     if not (lm.device.startswith("cuda") or (lm.device in ("auto", "shard") and size > 1e9)):
         return Resources(image=image, cpus=2.0, memory_gb=4.0 + 4e-9 * size)
     gpus = lm.vllm.tensor_parallel if lm.engine == "vllm" else 1
