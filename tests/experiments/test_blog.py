@@ -122,7 +122,7 @@ def test_help_lies_between_nothing_and_everything(metrics: Metrics) -> None:
 def test_the_report_compares_with_what_was_published(folder: Path) -> None:
     page = (folder / "report" / "index.html").read_text(encoding="utf-8")
     assert "Beside the published numbers" in page
-    assert "sharpened by temperature" in page
+    assert "probabilities sharpened by" in page
     assert page.count("<svg") >= 14
     assert len(page.encode()) < 5e6
     assert "F1, 50 active and 1,000 inactive" in (folder / "report" / "report.md").read_text(encoding="utf-8")
