@@ -35,7 +35,7 @@ class Steps(NamedTuple):
 
     def first(self, steps: int) -> Steps:
         """The first steps: what they are does not depend on what follows."""
-        return Steps(*(column[:steps] for column in self))
+        return Steps(**{name: column[:steps] for name, column in self._asdict().items()})
 
 
 class Reading(NamedTuple):
