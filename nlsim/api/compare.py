@@ -113,8 +113,9 @@ def paired_losses(first: pandas.DataFrame, second: pandas.DataFrame) -> Iterator
         condition = dict(zip(KEY, key, strict=True))
         columns = {name: (a[name].to_numpy(), b[name].to_numpy()) for name in ("ce", "kl", "top1")}
         for base in BASELINES:
-            others = [group.get((base, 1.0, "all", "none", condition["positions"])) for group in groups]
-            if base != condition["values"] and all(other is not None for other in others):
+            found = [group.get((base, 1.0, "all", "none", condition["positions"])) for group in groups]
+            others = [other for other in found if other is not None]
+            if base != condition["values"] and len(others) == len(groups):
                 at = [other.droplevel(KEY)["ce"].reindex(a.index).to_numpy() for other in others]
                 columns[f"ce_minus_{base}"] = (a["ce"].to_numpy() - at[0], b["ce"].to_numpy() - at[1])
         weight = a["tokens"].to_numpy(dtype=np.float64)
