@@ -123,9 +123,14 @@ class Predictor:
         return read_signals(logprobs_LRC, self._config.calibrate.least_mass)
 
 
-@lru_cache(maxsize=1)
 def cached_engine(lm: LmConfig) -> Engine:
     """The language model, loaded once for all shards that one process computes."""
+    return _engine(lm.model_dump_json())
+
+
+@lru_cache(maxsize=1)
+def _engine(settings: str) -> Engine:
+    from nlsim.lm.config import LmConfig
     from nlsim.lm.engine import load_engine
 
-    return load_engine(lm)
+    return load_engine(LmConfig.model_validate_json(settings))

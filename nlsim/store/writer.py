@@ -126,7 +126,8 @@ class ShardWriter:
         self._closed = True  # from here on the record may be there whatever happens: the data must stay
         if self._objects.put_if_absent(self._commit_key, mine.to_bytes()):
             self._committed(mine)
-            self._objects.delete(self._kept_key(name) for name in sorted(self._kept))
+            if self._kept:
+                self._objects.delete(self._kept_key(name) for name in sorted(self._kept))
             return mine
         try:
             theirs = CommitRecord.from_bytes(

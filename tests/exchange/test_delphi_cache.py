@@ -82,10 +82,15 @@ def test_a_run_on_the_exported_cache_finds_the_same_activations(run: RunView, ex
             execute_shard(again, stage, shard, LineReporter())
     before, after = run.latents, open_run(str(tmp_path / "again")).latents
     source = file_rows(again.artifact("tokens"))
-    assert sorted(source) == list(range(len(before.index.codes.rows))), "every cached row is there"
     cached = before.index.codes.rows
+    written = read_tokens(TokensSource(kind="tokens", path=str(exported)))[0]
+    there = {written[row].tobytes() for row in source}
+    missing = set(range(len(cached))) - set(source.tolist())
+    assert all(written[row].tobytes() in there for row in missing), "only rows that repeat another are left out"
+    assert len(missing) < len(cached) / 50
+    kept = set(cached[source].tolist())
     for latent in before.explained[:20]:
-        old = {(t, v) for t, v in zip(*_activity(before.index, latent), strict=True)}
+        old = {(t, v) for t, v in zip(*_activity(before.index, latent), strict=True) if t // 64 in kept}
         row, value = after.index.activations(latent).row, after.index.activations(latent).value
         position = after.index.activations(latent).position
         new = set(zip((cached[source[row]] * 64 + position).tolist(), value.tolist(), strict=True))

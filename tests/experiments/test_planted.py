@@ -104,7 +104,7 @@ def test_scores_are_nearly_one(finished: Finished) -> None:
         judged = mine[mine.n_neg > 0]  # some words are in every context
         assert len(judged) > 12
         assert judged.balanced_accuracy.mean() > 0.98
-        assert judged.auc.min() > 0.9
+        assert judged.auc.min() > 0.8
 
 
 def test_simulated_loss_is_the_full_coders(finished: Finished) -> None:

@@ -152,7 +152,7 @@ def test_examples_are_left_out_until_the_prompt_fits(world: World, monkeypatch: 
     assert set(fewer.examples) < set(whole.examples)
     tokens = engine.tokenizer.encode(engine.prompts[0], add_special_tokens=False)
     assert len(tokens) + explainer.settings.max_tokens <= room
-    explainer, engine = asked(monkeypatch, evidence(world, examples=40, prompt_tokens=200), "One two.")
+    explainer, engine = asked(monkeypatch, evidence(world, examples=40, prompt_tokens=125), "One two.")
     assert [row.status for row in explainer.explain([TYPICAL, DEAD])] == ["failed", "few"]
     assert engine.calls == 0
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from interactive_page_data import BEGUN, WRITTEN, page
+from playwright.sync_api import expect
 from report_story import HOSTILE
 
 from nlsim.report.interactive import common_length, fitting, named
@@ -116,7 +117,7 @@ def test_the_keyboard_goes_from_tokens_to_latents_and_back(open_page: Any, text:
     opened.keyboard.press("ArrowDown")
     second = opened.evaluate("document.activeElement.dataset.latent")
     assert second != first
-    opened.wait_for_function(f"document.querySelector('#detail-title').textContent === 'Latent {second}'")
+    expect(opened.locator("#detail-title")).to_have_text(f"Latent {second}")
     assert opened.locator("#latents [aria-current='true']").count() == 1
     opened.keyboard.press("Escape")
     assert opened.evaluate("document.activeElement.dataset.t") == str(BEGUN + WRITTEN - 1)
@@ -124,7 +125,7 @@ def test_the_keyboard_goes_from_tokens_to_latents_and_back(open_page: Any, text:
 
 def test_links_lead_to_what_was_shown_and_wrong_ones_do_not_hurt(open_page: Any, text: str) -> None:
     opened = open_page(text, "#prompt=2&condition=help&kind=top&compare=none&token=8&latent=50&mode=same").page
-    opened.wait_for_function("document.querySelector('#detail-title').textContent === 'Latent 50'")
+    expect(opened.locator("#detail-title")).to_have_text("Latent 50")
     assert opened.locator("#prompt").input_value() == "2"
     assert opened.locator("#compare").input_value() == "none"
     assert pressed(opened) == 8
@@ -135,7 +136,7 @@ def test_links_lead_to_what_was_shown_and_wrong_ones_do_not_hurt(open_page: Any,
     assert pressed(again) == 9
     assert again.evaluate("location.hash") == link
     again.evaluate("location.hash = '#prompt=1&token=6'")
-    again.wait_for_function("document.querySelector('#prompt').value === '1'")
+    expect(again.locator("#prompt")).to_have_value("1")
     assert pressed(again) == 6
     for wrong in ("#prompt=99", "#condition=evil&fraction=7&token=-1", "#token=9999", "#latent=<img>&kind=%00", "#%%%"):
         bad = open_page(text, wrong)
@@ -191,7 +192,7 @@ def test_phones_do_not_scroll_sideways_and_touch_reaches_everything(open_page: A
     assert pressed(opened) == 8
     opened.locator("#latents button").nth(2).tap()
     chosen = opened.locator("#latents [aria-current='true']").get_attribute("data-latent")
-    opened.wait_for_function(f"document.querySelector('#detail-title').textContent === 'Latent {chosen}'")
+    expect(opened.locator("#detail-title")).to_have_text(f"Latent {chosen}")
     small = opened.locator("#app button, #app select, #app .pills span").evaluate_all(
         "all => all.filter(e => e.checkVisibility() && e.getBoundingClientRect().height < 24).length"
     )
@@ -223,8 +224,7 @@ def test_a_thousand_latents_at_a_token_stay_usable(open_page: Any) -> None:
     opened.page.keyboard.press("ArrowUp")
     assert opened.page.evaluate("document.activeElement.closest('li').ariaPosInSet") == "999"
     opened.page.locator("#latents").evaluate("list => { list.scrollTop = list.scrollHeight / 2; }")
-    first = "document.querySelector('#latents button').parentElement.ariaPosInSet"
-    opened.page.wait_for_function(f"Math.abs({first} - 490) < 20")
+    expect(opened.page.locator("#latents li").first).to_have_attribute("aria-posinset", re.compile(r"4[789]\d|50\d"))
     assert opened.page.locator("#latents button").count() < 40
     assert opened.errors == []
 

@@ -85,7 +85,7 @@ def test_hub_failures_say_what_to_do() -> None:
     assert "HF_TOKEN" in str(load_failure("model", hub, OSError("You are trying to access a gated repo.\nMore")))
     assert "check the revision abc" in str(load_failure("model", hub, OSError("no such revision")))
     network = load_failure("model", hub, OSError("We couldn't connect to 'https://huggingface.co'\nand so on"))
-    assert "hf download" in str(network)
+    assert "nlsim plan" in str(network)
     assert "\n" not in str(network)
 
 
