@@ -21,7 +21,7 @@ from nlsim.lm.simulator import is_simulator
 from nlsim.lm.templates import Message, Template
 
 if TYPE_CHECKING:
-    from nlsim.lm.engine import Engine
+    from nlsim.lm.engine import Engine, Generation
     from nlsim.lm.prompts import IntArray
 
     Asked = tuple[int, Contexts, IntArray | None, Status]
@@ -89,7 +89,9 @@ class LlmExplainer:
         """The explanations of some latents, all prompts at once."""
         settings, seed = self.settings, self.evidence.config.seed
         prompts = [prompt for _, _, prompt, _ in asked if prompt is not None]
-        answers = iter(engine.generate(prompts, settings.max_tokens, settings.temperature, seed, stop=("\n\n",)))
+        answers: Iterator[Generation] = iter(())
+        if prompts:
+            answers = iter(engine.generate(prompts, settings.max_tokens, settings.temperature, seed, stop=("\n\n",)))
         for latent, contexts, prompt, status in asked:
             if prompt is None:
                 yield Explanation(latent, "", status)
