@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def shapes(config: Config) -> list[StageShape]:
     """The stages of the configuration's pipeline."""
-    from nlsim.experiments.registry import pipeline_of
+    from nlsim.pipeline.registry import pipeline_of
 
     return shapes_of(pipeline_of(config), config)
 

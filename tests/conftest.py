@@ -3,8 +3,6 @@
 import fcntl
 import functools
 import os
-import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 import toy
 from browser_fixtures import browser, open_page  # noqa: F401 - fixtures
+from command import nlsim_apart
 
 from nlsim.config import Config, parse_config
 from nlsim.pipeline.pipeline import Pipeline
@@ -105,17 +104,13 @@ class Finished(NamedTuple):
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """configs/tiny.yaml carried out, once for all workers. Not to be written to."""
-    root = Path(__file__).parents[1]
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny-run"
     printed = folder.with_suffix(".out")
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not printed.exists():
-            done = subprocess.run(
-                [sys.executable, "-m", "nlsim.cli.main", "run", "configs/tiny.yaml", "--run", str(folder)],
-                cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
-            )  # fmt: skip
+            done = nlsim_apart("run", "configs/tiny.yaml", "--run", str(folder))
             assert done.returncode == 0, done.stderr
             printed.write_text(done.stdout, encoding="utf-8")
     return Finished(str(folder), printed.read_text(encoding="utf-8"))
@@ -130,5 +125,5 @@ def config() -> Config:
 @pytest.fixture
 def toy_pipeline(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     """The pipeline of toy.py, in place of every experiment's."""
-    monkeypatch.setattr("nlsim.experiments.registry.pipeline_of", lambda _config: toy.toy())
+    monkeypatch.setattr("nlsim.pipeline.registry.pipeline_of", lambda _config: toy.toy())
     return toy.toy()

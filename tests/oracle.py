@@ -9,7 +9,7 @@ import numpy as np
 from byte_models import byte_tokenizer
 
 from nlsim.coders.planted import LATENTS
-from nlsim.lm.engine import Choices, Generation
+from nlsim.lm.engine import Choices, Generation, Sampling
 from nlsim.lm.prompts import IntArray, PromptTree, flatten
 
 Predicate = Callable[[str, str | None], bool]
@@ -52,7 +52,7 @@ class Oracle:
         row[-1 if active else 0] = SURE
         return row
 
-    def generate(self, prompts: Sequence[IntArray], *_: object, **__: object) -> list[Generation]:
+    def generate(self, prompts: Sequence[IntArray], sampling: Sampling) -> list[Generation]:
         """It only reads."""
         raise NotImplementedError
 

@@ -32,22 +32,13 @@ LAYERS = (
 RANK = {package: rank for rank, row in enumerate(LAYERS) for package in row}
 
 
-def imports(path: Path, toplevel: bool = False) -> Iterator[str]:
-    """Names of modules imported by a file; with `toplevel`, only those imported when it is loaded."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = ast.walk(tree) if not toplevel else _at_load(tree.body)
-    for node in nodes:
+def imports(path: Path) -> Iterator[str]:
+    """Names of modules imported by a file, whether when it is loaded, later, or for the type checker alone."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
-
-
-def _at_load(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    for node in body:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            continue
-        yield node
 
 
 def package_of(module: str) -> str | None:
@@ -59,7 +50,7 @@ def package_of(module: str) -> str | None:
 def test_imports_point_downwards(package: str) -> None:
     wrong = []
     for path in sorted((ROOT / "nlsim" / package).rglob("*.py")):
-        for module in imports(path, toplevel=True):
+        for module in imports(path):
             imported = package_of(module)
             if imported is not None and imported != "config" and RANK[imported] < RANK[package]:
                 wrong.append(f"{path.relative_to(ROOT)} imports {module}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -69,8 +71,15 @@ def cli(ctx: click.Context, debug: bool) -> None:
     log.setup(debug)
 
 
+def terminated(_number: int, _frame: FrameType | None) -> None:
+    """What SIGTERM does outside a shard: between shards nothing is half done, so the program ends at once."""
+    print("nlsim: stopped; run the same command again to carry on", file=sys.stderr)  # noqa: T201
+    sys.exit(75)
+
+
 def main() -> None:
     """Run the command line; expected errors become one line on stderr and their exit code."""
+    signal.signal(signal.SIGTERM, terminated)
     from nlsim.errors import NlsimError
     from nlsim.log import printable
 

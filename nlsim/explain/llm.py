@@ -17,6 +17,7 @@ from nlsim.errors import UsageError
 from nlsim.explain.explainer import Evidence, Explanation, Status
 from nlsim.explain.quote import visible
 from nlsim.latents.contexts import Contexts, ContextSampler
+from nlsim.lm.engine import Sampling
 from nlsim.lm.simulator import is_simulator
 from nlsim.lm.templates import Message, Template
 
@@ -88,10 +89,11 @@ class LlmExplainer:
     def _written(self, engine: Engine, asked: Sequence[Asked]) -> Iterator[Explanation]:
         """The explanations of some latents, all prompts at once."""
         settings, seed = self.settings, self.evidence.config.seed
+        sampling = Sampling(settings.max_tokens, settings.temperature, seed, stop=("\n\n",))
         prompts = [prompt for _, _, prompt, _ in asked if prompt is not None]
         answers: Iterator[Generation] = iter(())
         if prompts:
-            answers = iter(engine.generate(prompts, settings.max_tokens, settings.temperature, seed, stop=("\n\n",)))
+            answers = iter(engine.generate(prompts, sampling))
         for latent, contexts, prompt, status in asked:
             if prompt is None:
                 yield Explanation(latent, "", status)

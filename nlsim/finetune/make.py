@@ -20,9 +20,10 @@ from nlsim.finetune.judge import judge
 from nlsim.finetune.train import train
 from nlsim.latents.arrays import cuts
 from nlsim.latents.index import LatentIndex
-from nlsim.lm.adapter import CARD, template_of
+from nlsim.lm.adapter import CARD
 from nlsim.lm.loading import load_tokenizer
 from nlsim.simulate.predictions import derangement
+from nlsim.simulate.taught import template_of
 
 if TYPE_CHECKING:
     from nlsim.pipeline.stage import StageContext

@@ -7,19 +7,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlsim.errors import DataError, UsageError
+from nlsim.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from nlsim.lm.config import LmConfig
-    from nlsim.simulate.config import SimulateConfig
+    from collections.abc import Mapping
 
 CARD = "nlsim.json"
 """File beside peft's that says what the adapter was taught with."""
 FILES = ("adapter_model.safetensors", "adapter_config.json", CARD)
-TEMPLATE = ("prompt", "positions", "order", "shots", "show_score", "window")
-"""Settings of `simulate` that decide what a prompt looks like."""
 
 
 def adapter_folder(adapter: str) -> str:
@@ -59,11 +54,6 @@ def adapter_identity(adapter: str | None) -> dict[str, str]:
     return {f"adapter {name}": hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
 
 
-def template_of(settings: SimulateConfig, lm: LmConfig) -> dict[str, Any]:
-    """What decides the form of a prompt, as plain JSON."""
-    return {**{name: getattr(settings, name) for name in TEMPLATE}, "template": lm.template, "date": lm.date}
-
-
 def read_card(adapter: str | None) -> Mapping[str, Any] | None:
     """What an adapter that nlsim trained says of its training; None for any other."""
     path = Path(adapter_folder(adapter)) / CARD if adapter else None
@@ -71,29 +61,3 @@ def read_card(adapter: str | None) -> Mapping[str, Any] | None:
         return None
     card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return card
-
-
-def check_adapter(
-    lm: LmConfig, settings: SimulateConfig, coder: str, latents: Iterable[int], documents: Iterable[str]
-) -> None:
-    """Raise UsageError where an adapter would be asked what it was taught (latents of its coder, documents), or in
-    another form of prompt than it knows. Adapters without a card are taken as they are."""
-    card = read_card(lm.adapter)
-    if card is None:
-        return
-    asked = template_of(settings, lm)
-    if changed := sorted(name for name, value in card["template"].items() if asked.get(name) != value):
-        raise UsageError(
-            f"the adapter was taught with other prompts ({', '.join(changed)})",
-            "use the settings of simulate and lm that it was trained with: " + json.dumps(card["template"]),
-        )
-    if card["coder"] == coder and (known := set(card["latents"]) & set(latents)):
-        raise UsageError(
-            f"the adapter was taught {len(known)} of the latents asked about, as {min(known)}",
-            "choose others: latents.part keeps two runs apart",
-        )
-    if seen := set(card["documents"]) & set(documents):
-        raise UsageError(
-            f"the adapter was taught with {len(seen)} of the documents asked about, as {min(seen)}",
-            "give both runs the same corpus.seed and corpus.fractions",
-        )

@@ -50,6 +50,19 @@ class Generation(NamedTuple):
     """Whether the model ended by itself or at a stop string, rather than at the limit."""
 
 
+class Sampling(NamedTuple):
+    """How text is written."""
+
+    max_tokens: int
+    """Longest answer."""
+    temperature: float = 0.0
+    """0: the likeliest token at every step; else sampled."""
+    seed: int = 0
+    """Equal seeds give equal texts per prompt."""
+    stop: tuple[str, ...] = ()
+    """Strings at which an answer ends; they are not part of it."""
+
+
 class Engine(Protocol):
     """A language model that answers prompts."""
 
@@ -64,15 +77,8 @@ class Engine(Protocol):
     def choose(self, trees: Iterable[PromptTree], choices: Sequence[int]) -> Iterator[Choices]:
         """For every trie, the log-probabilities of the tokens `choices` at every read, in bounded memory."""
 
-    def generate(
-        self,
-        prompts: Sequence[IntArray],
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int = 0,
-        stop: Sequence[str] = (),
-    ) -> list[Generation]:
-        """Continue every prompt: greedily at temperature 0, else sampled; equal seeds give equal texts per prompt."""
+    def generate(self, prompts: Sequence[IntArray], sampling: Sampling) -> list[Generation]:
+        """Continue every prompt."""
 
     def facts(self) -> dict[str, str]:
         """What produced the answers, for commit records: engine, model, precision, versions, counts, cost."""

@@ -15,7 +15,7 @@ from nlsim import log
 from nlsim.errors import UsageError
 from nlsim.lm.config import LmConfig
 from nlsim.lm.endpoint import Endpoint, RefusedError
-from nlsim.lm.engine import Choices, Generation
+from nlsim.lm.engine import Choices, Generation, Sampling
 from nlsim.lm.kept import KeptAnswers
 from nlsim.lm.prompts import IntArray, PromptTree, flatten
 
@@ -158,34 +158,27 @@ class OpenAIEngine:
         self.kept.put(key, found)
         return found
 
-    def generate(
-        self,
-        prompts: Sequence[IntArray],
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int = 0,
-        stop: Sequence[str] = (),
-    ) -> list[Generation]:
+    def generate(self, prompts: Sequence[IntArray], sampling: Sampling) -> list[Generation]:
         """One request per prompt. Seeds are passed on; servers need not honour them."""
-        extra: dict[str, Any] = {"seed": seed, **({"stop": list(stop)} if stop else {})}
-        works = (self._write(prompt, max_tokens, temperature, extra) for prompt in prompts)
+        works = (self._write(prompt, sampling) for prompt in prompts)
         written = list(self.endpoint.stream(works))
         self._report()
         return written
 
-    async def _write(self, tokens: IntArray, max_tokens: int, temperature: float, extra: dict[str, Any]) -> Generation:
+    async def _write(self, tokens: IntArray, sampling: Sampling) -> Generation:
+        extra: dict[str, Any] = {"seed": sampling.seed, **({"stop": list(sampling.stop)} if sampling.stop else {})}
         opening = ""
         if self.chat:
             messages, opening = self.tokenizer.messages(tokens)
             body = {
                 "model": self.config.model,
                 "messages": messages,
-                "max_tokens": max_tokens,
-                "temperature": temperature,
+                "max_tokens": sampling.max_tokens,
+                "temperature": sampling.temperature,
                 **extra,
             }
         else:
-            body = self._body(tokens, max_tokens, temperature, **extra)
+            body = self._body(tokens, sampling.max_tokens, sampling.temperature, **extra)
 
         def read(answer: Mapping[str, Any]) -> list[Any]:
             choice = first_choice(answer)

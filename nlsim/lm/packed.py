@@ -13,7 +13,7 @@ from torch import Tensor
 from nlsim import log
 from nlsim.lm.backend import Backbone
 from nlsim.lm.config import LmConfig
-from nlsim.lm.engine import Choices, Generation
+from nlsim.lm.engine import Choices, Generation, Sampling
 from nlsim.lm.head import Head
 from nlsim.lm.llama import LlamaForward, fits
 from nlsim.lm.loading import check_length, context_length, load_model, load_tokenizer
@@ -103,16 +103,9 @@ class PackedEngine:
         path.commit(layout)  # nothing can fail after this, so a pass is repeated with the path that it began with
         return answers
 
-    def generate(
-        self,
-        prompts: Sequence[IntArray],
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int = 0,
-        stop: Sequence[str] = (),
-    ) -> list[Generation]:
+    def generate(self, prompts: Sequence[IntArray], sampling: Sampling) -> list[Generation]:
         """Prompts of similar length in one batch."""
-        return write(self.model, self.tokenizer, prompts, max_tokens, temperature, seed, stop, self.write_tokens)
+        return write(self.model, self.tokenizer, prompts, sampling, self.write_tokens)
 
     def close(self) -> None:
         """Free the model's memory."""

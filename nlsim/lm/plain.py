@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from nlsim.lm.config import LmConfig
-from nlsim.lm.engine import Choices, Generation
+from nlsim.lm.engine import Choices, Generation, Sampling
 from nlsim.lm.loading import check_length, context_length, load_model, load_tokenizer
 from nlsim.lm.memory import free_memory
 from nlsim.lm.prompts import IntArray, PromptTree, flatten
@@ -43,16 +43,9 @@ class TransformersEngine:
         logits_RV = self.model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits[0].float()
         return logits_RV.log_softmax(-1)[:, list(choices)].cpu().numpy()
 
-    def generate(
-        self,
-        prompts: Sequence[IntArray],
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int = 0,
-        stop: Sequence[str] = (),
-    ) -> list[Generation]:
+    def generate(self, prompts: Sequence[IntArray], sampling: Sampling) -> list[Generation]:
         """One prompt at a time."""
-        return write(self.model, self.tokenizer, prompts, max_tokens, temperature, seed, stop, batch_tokens=1)
+        return write(self.model, self.tokenizer, prompts, sampling, batch_tokens=1)
 
     def close(self) -> None:
         """Free the model's memory."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from nlsim.errors import UsageError
 from nlsim.lm.config import LmConfig
-from nlsim.lm.engine import Choices, Generation
+from nlsim.lm.engine import Choices, Generation, Sampling
 from nlsim.lm.loading import check_length, device_of, dtype_of, load_tokenizer, place_of
 from nlsim.lm.prompts import IntArray, PromptTree, flatten
 
@@ -110,24 +110,20 @@ class VllmEngine:
         )
         return outputs
 
-    def generate(
-        self,
-        prompts: Sequence[IntArray],
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int = 0,
-        stop: Sequence[str] = (),
-    ) -> list[Generation]:
+    def generate(self, prompts: Sequence[IntArray], sampling: Sampling) -> list[Generation]:
         """All prompts at once; vLLM batches them continuously."""
         from vllm import SamplingParams
 
         params = [
             SamplingParams(
-                max_tokens=max_tokens, temperature=temperature, seed=seed * 1_000_003 + i, stop=list(stop) or None
+                max_tokens=sampling.max_tokens,
+                temperature=sampling.temperature,
+                seed=sampling.seed * 1_000_003 + i,
+                stop=list(sampling.stop) or None,
             )
             for i in range(len(prompts))
         ]
-        outputs = [output.outputs[0] for output in self._run(prompts, params, max_tokens)]
+        outputs = [output.outputs[0] for output in self._run(prompts, params, sampling.max_tokens)]
         return [Generation(out.text, len(out.token_ids), out.finish_reason != "length") for out in outputs]
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from nlsim import log
-from nlsim.lm.engine import Generation
+from nlsim.lm.engine import Generation, Sampling
 from nlsim.lm.loading import check_length, context_length
 from nlsim.lm.memory import free_memory, out_of_memory, too_little_memory
 from nlsim.lm.prompts import IntArray
@@ -38,19 +38,13 @@ class SeededNoise(LogitsProcessor):
 
 @torch.inference_mode()
 def write(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[IntArray],
-    max_tokens: int,
-    temperature: float,
-    seed: int,
-    stop: Sequence[str],
-    batch_tokens: int,
+    model: Any, tokenizer: Any, prompts: Sequence[IntArray], sampling: Sampling, batch_tokens: int
 ) -> list[Generation]:
     """Continue every prompt, in order; `batch_tokens` bounds prompts × (prompt + answer) of one batch.
 
     A batch for which memory does not suffice is written in halves, and later ones are as small.
     """
+    max_tokens, temperature, seed, stop = sampling
     for prompt in prompts:
         check_length(len(prompt) + max_tokens, context_length(model))
     end = model.generation_config.eos_token_id

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
+from nlsim.pipeline import registry
+
 if TYPE_CHECKING:
     from nlsim.config import Config
     from nlsim.pipeline.run import Run
@@ -65,10 +67,8 @@ def plan_config(config: Config, run: Run | None = None) -> list[StagePlan]:
     Without a run nothing outside the configuration is looked at, so fingerprints (which depend on the content of models
     and text) are empty, and neither models nor text have to be there.
     """
-    from nlsim.experiments.registry import pipeline_of
-
     rows = []
-    for stage in pipeline_of(config).stages:
+    for stage in registry.pipeline_of(config).stages:
         fingerprint = run.lineage.stages[stage.name].fingerprint if run is not None else ""
         resources, estimate = stage.resources(config), stage.estimate(config)
         rows.append(StagePlan(stage.name, fingerprint, stage.shards(config), stage.inputs, resources, estimate))

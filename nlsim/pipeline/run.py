@@ -16,6 +16,7 @@ import yaml
 
 from nlsim.base import Section
 from nlsim.errors import DataError, UsageError
+from nlsim.pipeline import registry
 from nlsim.store.objects import open_objects
 
 if TYPE_CHECKING:
@@ -70,9 +71,7 @@ class Run:
         Raises UsageError when a run is there already that was made from another configuration, unless `update`: then
         the run moves to the new configuration and reuses every stage that it leaves unchanged.
         """
-        from nlsim.experiments.registry import pipeline_of
-
-        pipeline = pipeline_of(config)
+        pipeline = registry.pipeline_of(config)
         files = open_objects(url)
         stages = {
             name: StageLineage(fingerprint=plan.fingerprint, shards=plan.shards, inputs=plan.stage.inputs)
@@ -106,15 +105,13 @@ class Run:
     @classmethod
     def open(cls, url: str) -> Run:
         """Open an existing run. Raises UsageError when there is none at `url`."""
-        from nlsim.experiments.registry import pipeline_of
-
         files = open_objects(url)
         if files.info(CONFIG) is None or files.info(LINEAGE) is None:
             raise UsageError(f"no run at {url}", "start one with `nlsim run CONFIG --run URL` or `nlsim plan`")
         config = cls.stored_config(files)
         lineage = cls.stored_lineage(files)
         store = open_objects(lineage.store) if lineage.store else files
-        return cls(url, config, pipeline_of(config), lineage, files, store)
+        return cls(url, config, registry.pipeline_of(config), lineage, files, store)
 
     @staticmethod
     def stored_config(files: Objects) -> Config:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from nlsim.corpus.pieces import Pieces
 from nlsim.explain.explainer import read_pieces
-from nlsim.lm.adapter import check_adapter
 from nlsim.simulate.prompts import Text
+from nlsim.simulate.taught import check_adapter
 from nlsim.simulate.wording import with_score
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,9 +16,9 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 from byte_models import byte_tokenizer, write_model
+from command import nlsim_here
 from safetensors.torch import load_file, save_file
 
-from nlsim.cli.main import main
 from nlsim.coders.planted import LATENTS, Planted
 from nlsim.pipeline.pipeline import Pipeline
 from nlsim.pipeline.run import Run
@@ -42,13 +41,8 @@ def nlsim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     """Runs a command in this process."""
 
     def call(*words: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["nlsim", *map(str, words)])
         capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
+        code = nlsim_here(monkeypatch, *words)
         err = capsys.readouterr().err
         assert "Traceback" not in err
         return Said(code, err.strip().splitlines()[-1] if err.strip() else "")

@@ -8,21 +8,12 @@ from pathlib import Path
 import pytest
 import toy
 import yaml
+from command import nlsim_here as nlsim
 
-from nlsim.cli.main import COMMANDS, main
+from nlsim.cli.main import COMMANDS
 from nlsim.pipeline.pipeline import Pipeline
 
 HEAVY = ("torch", "transformers", "pandas", "pyarrow", "boto3", "scipy", "sklearn", "pydantic", "numpy")
-
-
-def nlsim(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    """Exit code of `nlsim WORDS`, run in this process."""
-    monkeypatch.setattr(sys, "argv", ["nlsim", *words])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 @pytest.fixture

@@ -1,25 +1,15 @@
 """`nlsim init`: what it writes is the configuration that was asked for, and its comments are true."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from command import nlsim_here as nlsim
 
 from nlsim.cli.init import QUESTIONS, commented, settings, source
-from nlsim.cli.main import main
 from nlsim.config import leaves, load_config, parse_config
 from nlsim.errors import UsageError
-
-
-def nlsim(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["nlsim", *words])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 def test_options_become_settings(

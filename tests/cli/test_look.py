@@ -1,21 +1,11 @@
 """`nlsim show` and `nlsim diff` on a finished run."""
 
 import json
-import sys
 
 import pytest
+from command import nlsim_here as nlsim
 
 from nlsim.api.run import open_run
-from nlsim.cli.main import main
-
-
-def nlsim(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["nlsim", *words])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 def test_show_latent(

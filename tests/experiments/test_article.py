@@ -1,33 +1,21 @@
 """The whole article experiment on the fixtures: finishes, resumes, survives kills byte for byte, reports its names."""
 
 import json
-import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command import COMMAND, ROOT, environment
+from command import nlsim_apart as nlsim
 
 from nlsim.pipeline.run import Run
 
-ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "tiny.yaml"
-COMMAND = (sys.executable, "-m", "nlsim.cli.main")
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def nlsim(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *words], cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=600
-    )
 
 
 @pytest.fixture

@@ -1,20 +1,17 @@
 """The blog's experiments on the fixtures, once and small: every number is there, and those that must hold do."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from byte_models import byte_tokenizer
+from command import nlsim_apart
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from nlsim.report.gather import Metrics
 
-ROOT = Path(__file__).parents[2]
 SMALL = (
     """corpus.source={kind: files, paths: ['docs/*.md'], separator: "\\n## "}""", "corpus.rows.explain=128",
     "latents.count=24", "simulate.evaluation_rows=6", "simulate.calibration_rows=6", "blog.rows=6",
@@ -51,10 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     url = tmp_path_factory.mktemp("blog") / "run"
     asked = ASKED.replace("\n", "") % write_opinionated(tmp_path_factory.mktemp("model"))
     words = [word for setting in (*SMALL, asked) for word in ("--set", setting)]
-    done = subprocess.run(
-        [sys.executable, "-m", "nlsim.cli.main", "run", "configs/blog-tiny.yaml", "--run", str(url), *words],
-        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=600,
-    )  # fmt: skip
+    done = nlsim_apart("run", "configs/blog-tiny.yaml", "--run", str(url), *words)
     assert done.returncode == 0, done.stderr
     return url
 

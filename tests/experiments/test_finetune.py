@@ -1,27 +1,17 @@
 """Finetuning on the fixtures: the adapter serves a run about other latents and other documents, and no other."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command import nlsim_apart as nlsim
 
 from nlsim.report.gather import Metrics
 
-ROOT = Path(__file__).parents[2]
 TEXT = ("""corpus.source={kind: files, paths: ['docs/*.md'], separator: "\\n## "}""", "corpus.rows.explain=128")
 SMALL = (
     *TEXT, "finetune.steps=4", "finetune.judge_every=2", "latents.count=24", "finetune.active=2", "finetune.silent=2",
 )  # fmt: skip
-
-
-def nlsim(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "nlsim.cli.main", *words],
-        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=600,
-    )  # fmt: skip
 
 
 def sets(*settings: str) -> list[str]:

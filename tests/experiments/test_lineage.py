@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from nlsim.config import Config, load_config
-from nlsim.experiments.registry import pipeline_of
+from nlsim.pipeline.registry import pipeline_of
 
 ROOT = Path(__file__).parents[2]
 

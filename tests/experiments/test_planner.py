@@ -2,13 +2,12 @@
 
 import json
 import socket
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command import nlsim_here as nlsim
 
-from nlsim.cli.main import main
 from nlsim.config import load_config
 from nlsim.experiments.downloads import downloads_of
 from nlsim.experiments.planner import Prompts, compare_engines, prompts_of
@@ -100,15 +99,6 @@ def test_the_articles_cost_is_that_of_its_prompts() -> None:
     prompts = prompts_of(config)["simulate"]
     assert 1 - prompts.tokens("vllm") / prompts.tokens("transformers") > 0.85
     assert prompts.tokens("packed") <= prompts.tokens("vllm")
-
-
-def nlsim(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["nlsim", *words])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 def test_plan_compare(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], offline: None) -> None:

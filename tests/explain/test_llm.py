@@ -17,7 +17,7 @@ from nlsim.corpus.splits import Split
 from nlsim.explain.explainer import Evidence, Explanation, build_explainer
 from nlsim.explain.llm import LONGEST, OPENING, SHOTS, SYSTEM, LlmExplainer, parse_answer
 from nlsim.explain.table import explanation_table, read_explanations
-from nlsim.lm.engine import Generation
+from nlsim.lm.engine import Generation, Sampling
 from nlsim.lm.prompts import IntArray
 
 PIECES = [f" w{number}".encode() for number in range(20)]
@@ -59,7 +59,7 @@ class Writer:
         self.answers, self.prompts, self.calls = answers, [], 0
         self.prompts: list[str] = []
 
-    def generate(self, prompts: Sequence[IntArray], *_: object, **__: object) -> list[Generation]:
+    def generate(self, prompts: Sequence[IntArray], sampling: Sampling) -> list[Generation]:
         self.calls += 1
         first = len(self.prompts)
         self.prompts += [self.tokenizer.decode(prompt.tolist()) for prompt in prompts]

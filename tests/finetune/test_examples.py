@@ -8,9 +8,10 @@ import pytest
 
 from nlsim.errors import UsageError
 from nlsim.finetune.examples import Example, answers_of, example_table, held_out, read_examples
-from nlsim.lm.adapter import adapter_identity, check_adapter, template_of
+from nlsim.lm.adapter import adapter_identity
 from nlsim.lm.config import LmConfig
 from nlsim.simulate.config import SimulateConfig
+from nlsim.simulate.taught import check_adapter, template_of
 
 
 def test_answers_are_ninths_of_the_scale_and_only_silence_is_0() -> None:

@@ -14,7 +14,7 @@ from nlsim.errors import DataError, NlsimError, UsageError
 from nlsim.lm import writing
 from nlsim.lm.backend import Backbone
 from nlsim.lm.config import LmConfig
-from nlsim.lm.engine import load_engine, pick
+from nlsim.lm.engine import Sampling, load_engine, pick
 from nlsim.lm.loading import context_length, device_of, dtype_of, load_model, load_tokenizer
 from nlsim.lm.packed import PackedEngine
 from nlsim.lm.plain import TransformersEngine
@@ -151,7 +151,7 @@ def test_a_prompt_longer_than_the_context() -> None:
         with pytest.raises(UsageError, match="257 tokens, the model takes 256"):
             list(made.choose([leaf(np.full(257, 5))], [1]))
         with pytest.raises(UsageError, match="the model takes 256"):
-            made.generate([np.full(250, 5)], 10)
+            made.generate([np.full(250, 5)], Sampling(10))
 
 
 def test_rotary_frequencies_that_depend_on_length_limit_the_context() -> None:
@@ -195,7 +195,7 @@ def test_greedy_text_is_the_argmax_at_every_step() -> None:
                 ids.append(token)
             expected.append("".join(f" {token}" for token in ids[len(prompt) :]))
         engine = PackedEngine(LmConfig(model="m"), model=models.model(family), tokenizer=Words())
-        assert [one.text for one in engine.generate(prompts, 6)] == expected
+        assert [one.text for one in engine.generate(prompts, Sampling(6))] == expected
 
 
 def test_sampling_is_seeded_per_prompt() -> None:
@@ -203,10 +203,10 @@ def test_sampling_is_seeded_per_prompt() -> None:
     rng = np.random.default_rng(1)
     prompts = [rng.integers(3, models.VOCABULARY, size=n) for n in (4, 12, 7)]
     engine = PackedEngine(LmConfig(model="m"), model=models.model("llama"), tokenizer=Words())
-    together = engine.generate(prompts, 8, temperature=3.0, seed=5)
+    together = engine.generate(prompts, Sampling(8, temperature=3.0, seed=5))
     engine.write_tokens = 1
-    assert engine.generate(prompts, 8, temperature=3.0, seed=5) == together
-    assert engine.generate(prompts, 8, temperature=3.0, seed=6) != together
+    assert engine.generate(prompts, Sampling(8, temperature=3.0, seed=5)) == together
+    assert engine.generate(prompts, Sampling(8, temperature=3.0, seed=6)) != together
 
 
 def test_noise_samples_from_the_softmax() -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from nlsim.errors import UsageError
 from nlsim.lm import packed
 from nlsim.lm.config import LmConfig
+from nlsim.lm.engine import Sampling
 from nlsim.lm.packed import PackedEngine
 from nlsim.lm.plain import TransformersEngine
 from nlsim.lm.prompts import PromptTree
@@ -103,7 +104,7 @@ def test_other_errors_are_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> N
 def test_writing_in_smaller_batches(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     rng = np.random.default_rng(0)
     prompts = [rng.integers(3, models.VOCABULARY, size=n) for n in rng.integers(2, 12, size=9)]
-    expected = engine(batch_tokens=10_000).generate(prompts, 4)
+    expected = engine(batch_tokens=10_000).generate(prompts, Sampling(4))
     made = engine(batch_tokens=10_000)
     generate, sizes = made.model.generate, []
 
@@ -114,11 +115,11 @@ def test_writing_in_smaller_batches(monkeypatch: pytest.MonkeyPatch, most: int) 
         return generate(ids, **options)
 
     monkeypatch.setattr(made.model, "generate", limited)
-    assert made.generate(prompts, 4) == expected
+    assert made.generate(prompts, Sampling(4)) == expected
     assert sizes == sorted(sizes, reverse=True)  # never larger again
     monkeypatch.setattr(made.model, "generate", lambda *_, **__: (_ for _ in ()).throw(FULL))
     with pytest.raises(UsageError, match="no memory"):
-        made.generate(prompts[:1], 4)
+        made.generate(prompts[:1], Sampling(4))
 
 
 def test_a_closed_engine_holds_no_model() -> None:

@@ -16,6 +16,7 @@ import pytest
 from nlsim.errors import TransientError, UsageError
 from nlsim.lm import endpoint as endpoint_module
 from nlsim.lm.config import LmConfig
+from nlsim.lm.engine import Sampling
 from nlsim.lm.openai import Characters, OpenAIEngine, chat_logprobs
 from nlsim.lm.prompts import PromptTree, from_prompts, leaf
 from nlsim.lm.templates import Message, Template
@@ -337,7 +338,7 @@ def test_generate(make: Callable[..., OpenAIEngine], server: Server) -> None:
     engine = make()
     template = Template(engine.tokenizer)
     asked = [template.encode(template.text([Message("user", text)])) for text in ("a", "b")]
-    found = engine.generate(asked, 9, 0.5, 3, ["\n"])
+    found = engine.generate(asked, Sampling(9, 0.5, 3, ("\n",)))
     assert [(one.text, one.tokens, one.finished) for one in found] == [("A", 2, True), ("B", 2, False)]
 
 

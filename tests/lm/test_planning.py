@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from nlsim.config import Config, parse_config
-from nlsim.experiments.registry import pipeline_of
 from nlsim.lm.config import LmConfig
 from nlsim.lm.planning import engine_resources, parameters
 from nlsim.pipeline.plan import plan_config
+from nlsim.pipeline.registry import pipeline_of
 
 STAGES = ("explain", "score", "simulate")
 

@@ -22,6 +22,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from nlsim.lm.config import LmConfig
+from nlsim.lm.engine import Sampling
 from nlsim.lm.openai import OpenAIEngine
 from nlsim.lm.packed import PackedEngine
 from nlsim.lm.plain import TransformersEngine
@@ -120,7 +121,7 @@ def test_offline(checkpoint: Path, trees: list[PromptTree], tmp_path: Path) -> N
     assert worst(found["logprobs"], exact(checkpoint, trees)) < TOLERANCE
     packed = PackedEngine(LmConfig(model=str(checkpoint), dtype="float32", device="cpu"))
     assert worst([c.logprobs_RC for c in packed.choose(trees, CHOICES)], exact(checkpoint, trees)) < TOLERANCE
-    assert [one[0] for one in found["written"]] == [one.text for one in packed.generate(prompts, 8)]
+    assert [one[0] for one in found["written"]] == [one.text for one in packed.generate(prompts, Sampling(8))]
 
 
 def test_a_published_model(tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ def test_a_published_model(tmp_path: Path) -> None:
     ours, exactly = ([c.logprobs_RC for c in engine.choose(trees, forced.tokens)] for engine in (packed, plain))
     assert worst(ours, exactly) < 1e-4
     assert worst(found["logprobs"], exactly) < TOLERANCE
-    assert found["written"][0][0] == packed.generate([prompt], 8)[0].text
+    assert found["written"][0][0] == packed.generate([prompt], Sampling(8))[0].text
 
 
 @pytest.fixture(scope="module")
@@ -186,9 +187,9 @@ def test_served(
     found = [choices.logprobs_RC for choices in engine.choose(trees, CHOICES)]
     assert engine.exact
     assert worst(found, exact(checkpoint, trees)) < TOLERANCE
-    (text,) = engine.generate([trees[0].tokens], 8)
+    (text,) = engine.generate([trees[0].tokens], Sampling(8))
     (ours,) = TransformersEngine(LmConfig(model=str(checkpoint), dtype="float32", device="cpu")).generate(
-        [trees[0].tokens], 8
+        [trees[0].tokens], Sampling(8)
     )
     assert text.text == ours.text
     assert engine.endpoint.usage.tokens_in > 0

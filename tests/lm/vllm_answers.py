@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from nlsim.lm.config import LmConfig
+from nlsim.lm.engine import Sampling
 from nlsim.lm.prompts import PromptTree, leaf
 from nlsim.lm.vllm import VllmEngine
 
@@ -21,7 +22,7 @@ def main() -> None:
     ]
     found = [choices.logprobs_RC.tolist() for choices in engine.choose(trees, asked["choices"])]
     prompts = [np.asarray(prompt) for prompt in asked["prompts"]]
-    written = [list(one) for one in engine.generate(prompts, 8)]
+    written = [list(one) for one in engine.generate(prompts, Sampling(8))]
     facts = engine.facts()
     engine.close()
     print(json.dumps({"logprobs": found, "written": written, "facts": facts}))  # noqa: T201

@@ -117,7 +117,7 @@ def test_variants_run_under_their_own_settings_and_inputs(
     def pipeline(config: Config) -> Pipeline:
         return Pipeline("toy", tuple(with_kinds(config, lambda _: [Explained(), Doubled()])))
 
-    monkeypatch.setattr("nlsim.experiments.registry.pipeline_of", pipeline)
+    monkeypatch.setattr("nlsim.pipeline.registry.pipeline_of", pipeline)
     run = Run.create(store_url, make(top={"explain": {"budget": 2, "shards": 3}}))
     for _ in carry_out(run, SilentReporter()):
         pass

@@ -189,7 +189,7 @@ def test_a_run_on_a_full_disk_ends_with_one_line(on_disk: Callable[[str, str], s
 import contextlib, io, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import toy
-import nlsim.experiments.registry as registry
+import nlsim.pipeline.registry as registry
 from nlsim.cli.main import main
 registry.pipeline_of = lambda config: toy.toy()
 with open("toy.yaml", "w") as file:
