@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 FINISHED = {"Succeeded", "Failed", "Error"}
 UNSEEN_SECONDS = 60.0
 """A controller that runs takes a workflow up within seconds."""
+WAITS = "put that right; the workflow waits for it, `argo stop` gives up"
+REFUSED_LOOKS = 5
+"""A pod that is refused this many looks in a row, while none is at work, does not get in by itself."""
 
 
 class Submitted(NamedTuple):
@@ -63,10 +66,12 @@ def follow(
 ) -> None:
     """Print what changes until the workflow ends.
 
-    Raises IncompleteError when it failed, UsageError when it cannot go on (no controller, a pod that can never start).
+    Raises IncompleteError when it failed, UsageError without a controller, TransientError when no pod can be created
+    or one cannot start.
     """
     started = time.monotonic()
     last: tuple[str, ...] = ()
+    refused = 0
     while True:
         workflow = api.workflow(name)
         status = workflow.get("status", {})
@@ -85,16 +90,36 @@ def follow(
                     f"`argo get {name}` shows where; `argo retry {name}`, or submit again, does only the rest",
                 )
             return
+        refusal = refusal_of(status)
+        refused = refused + 1 if refusal is not None else 0
+        if refused == REFUSED_LOOKS:
+            raise TransientError(f"workflow {name} cannot create pods: {refusal}", WAITS)
         _raise_trouble(api, f"workflows.argoproj.io/workflow={name}", pending_minutes)
         time.sleep(interval)
 
 
 def failures(status: Json) -> Iterator[str]:
     """The first messages of failed pods, where the status is not compressed."""
-    nodes = [node for node in status.get("nodes", {}).values() if node.get("type") == "Pod"]
-    bad = [node for node in nodes if node.get("phase") in {"Failed", "Error"} and node.get("message")]
+    bad = [node for node in _pods(status) if node.get("phase") in {"Failed", "Error"} and _message(node)]
     for node in bad[:3]:
-        yield f"{node['displayName']}: {node['message']}"
+        yield f"{node['displayName']}: {_message(node)}"
+
+
+def refusal_of(status: Json) -> str | None:
+    """Why the API server takes no pod, e.g. a quota; None while a pod is at work, whose end may make room."""
+    pods = _pods(status)
+    if any(node.get("phase") == "Running" for node in pods):
+        return None
+    return next((_message(n) for n in pods if n.get("phase") == "Pending" and "forbidden" in _message(n)), None)
+
+
+def _message(node: Json) -> str:
+    return str(node.get("message") or "")
+
+
+def _pods(status: Json) -> list[Json]:
+    """The nodes that are pods; none where the controller stores them compressed."""
+    return [node for node in status.get("nodes", {}).values() if node.get("type") == "Pod"]
 
 
 def _raise_trouble(api: Api, selector: str, pending_minutes: float) -> None:
@@ -108,7 +133,4 @@ def _raise_trouble(api: Api, selector: str, pending_minutes: float) -> None:
     ).items
     for trouble in troubles(pods, pending_minutes):
         if trouble.final:
-            raise TransientError(
-                f"pod {trouble.pod} cannot start: {trouble.reason}",
-                "put that right; the workflow waits for it, `argo stop` gives up",
-            )
+            raise TransientError(f"pod {trouble.pod} cannot start: {trouble.reason}", WAITS)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -84,38 +85,49 @@ def test_a_run_a_lost_pod_and_the_exit_hook(argo: Bed) -> None:
     assert len(json.dumps(workflow(argo, name))) < 2**20
 
 
-def test_retry_after_bad_data(argo: Bed) -> None:
-    """A damaged input fails its stage at once, what needs it is left out, and after repair the rest runs."""
-    source, url = "workflow", f"s3://{argo.bucket}/damaged"
+@pytest.mark.parametrize("max_pods", [1000, 1], ids=["pods", "jobs"])
+def test_retry_after_bad_data(argo: Bed, max_pods: int, tmp_path: Path) -> None:
+    """A damaged input fails its stage at once, what needs that is left out, the rest runs, and after repair all of it.
+
+    With a pod for each shard, and with a stage of several shards as one Job behind one node.
+    """
+    argo = argo.with_settings(tmp_path / "cluster.yaml", max_pods=max_pods)
+    source, copy = "workflow", f"damaged-{max_pods}"
+    url = f"s3://{argo.bucket}/{copy}"
     s3 = boto3.client("s3")
     finished_run = Run.open(f"s3://{argo.bucket}/{source}")
-    keep = ("tokens/", "cache/", "config.yaml", "lineage.json")
+    keep = ("tokens/", "cache/", "index/", "explain/", "config.yaml", "lineage.json")
     for info in finished_run.files.list(""):
         if info.key.startswith(keep):
-            s3.copy({"Bucket": argo.bucket, "Key": f"{source}/{info.key}"}, argo.bucket, f"damaged/{info.key}")
-    record = Run.open(url).artifact("cache").records[1]
-    victim = next(entry for name, entry in record.objects.items() if name.startswith("codes"))
-    place = next(i.key for i in Run.open(url).files.list("cache/") if i.key.endswith(victim.key))
+            s3.copy({"Bucket": argo.bucket, "Key": f"{source}/{info.key}"}, argo.bucket, f"{copy}/{info.key}")
+    record = Run.open(url).artifact("index").records[1]
+    victim = next(entry for name, entry in record.objects.items() if name.startswith("csc"))
+    place = next(i.key for i in Run.open(url).files.list("index/") if i.key.endswith(victim.key))
     good = Run.open(url).files.get(place)
-    s3.put_object(Bucket=argo.bucket, Key=f"damaged/{place}", Body=b"\0" * len(good))
+    s3.put_object(Bucket=argo.bucket, Key=f"{copy}/{place}", Body=b"\0" * len(good))
 
     name, _ = submit(argo, url)
     status = finished(argo, name)
     assert status["phase"] == "Failed"
     bad = [node for node in status["nodes"].values() if node["type"] == "Pod" and node["phase"] == "Failed"]
     assert bad
-    assert {node["templateName"] for node in bad} <= {"index-shard", "explain-shard"}
-    assert all("(exit code 3)" in node["message"] and node["displayName"].endswith("(0)") for node in bad)
+    assert {node["templateName"] for node in bad} <= {"score-shard", "score"}
+    assert all(node["displayName"].endswith("(0)") for node in bad), "bad data is not tried again"
+    if max_pods > 1:
+        assert all("(exit code 3)" in node["message"] for node in bad)
     recorded = json.loads(Run.open(url).files.get("status.json"))
     assert recorded["state"] == "Failed"
-    assert recorded["stages"]["cache"]["missing"] == 0
-    assert recorded["stages"]["report"]["missing"] == 1
+    missing = {stage: of["missing"] for stage, of in recorded["stages"].items()}
+    assert missing["score"] > 0
+    assert (missing["simulate"], missing["calibrate"], missing["report"]) == (0, 1, 1)
+    jobs = ("get", "jobs", "-n", argo.namespace, "-l", f"nlsim/workflow={name}", "-o", "name")
+    assert kubectl(*jobs) == "", "the exit hook leaves no Job behind"
 
     followed = argo.nlsim(*argo.submit_words(url, "argo"), "--follow")
     assert followed.returncode == 4  # still damaged; the caller's script sees it
     assert "argo retry" in followed.stderr
 
-    s3.put_object(Bucket=argo.bucket, Key=f"damaged/{place}", Body=good)
+    s3.put_object(Bucket=argo.bucket, Key=f"{copy}/{place}", Body=good)
     if shutil.which("argo") is None:
         assert argo.nlsim(*argo.submit_words(url, "argo"), "--follow").returncode == 0
         return
