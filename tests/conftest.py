@@ -3,13 +3,13 @@
 import fcntl
 import functools
 import os
-import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+import s3_servers
 import toy
 from browser_fixtures import browser, open_page  # noqa: F401 - fixtures
 from command import nlsim_apart
@@ -24,40 +24,12 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[dict[str, str]]:
     """Environment variables that lead to an S3 server: NLSIM_TEST_S3_ENDPOINT with the caller's AWS_*, else moto's."""
-    common = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "4", "AWS_REGION": "us-east-1"}
     if endpoint := os.environ.get("NLSIM_TEST_S3_ENDPOINT"):
         given = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-        yield {**common, **given, "AWS_ENDPOINT_URL": endpoint}
+        yield {**s3_servers.COMMON, **given, "AWS_ENDPOINT_URL": endpoint}
         return
-    from moto.server import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import WSGIRequestHandler, make_server
-
-    class Quiet(WSGIRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log(self, *_: object, **__: object) -> None:
-            pass
-
-    moto = DomainDispatcherApplication(create_backend_app)
-    one_at_a_time = threading.Lock()
-
-    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        with one_at_a_time:  # moto checks and writes in two steps; a real server's conditional put is atomic
-            return list(moto(environ, start_response))
-
-    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Quiet)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield {
-        **common,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
-    }
-    server.shutdown()
-    thread.join()
+    with s3_servers.moto() as environment:
+        yield environment
 
 
 @functools.cache

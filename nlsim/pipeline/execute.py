@@ -8,17 +8,18 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from nlsim import __version__, log
-from nlsim.errors import UsageError
+from nlsim.errors import NlsimError, UsageError
 from nlsim.pipeline.stage import StageContext, Stopped
 
 if TYPE_CHECKING:
     from nlsim.pipeline.run import Run
     from nlsim.progress import Reporter
+    from nlsim.store.artifact import Artifact, ShardWriter
 
 _stop = threading.Event()
 
@@ -54,8 +55,14 @@ def execute_shard(run: Run, stage_name: str, index: int, reporter: Reporter) -> 
     """Compute and commit one shard; False when it was committed already.
 
     Raises UsageError for a stage or shard that the run does not have, IncompleteError when an input is not complete,
-    Stopped when a stop was asked for, and whatever the stage raises. Nothing of a failed shard is ever visible.
+    Stopped when a stop was asked for, and whatever the stage raises. Nothing of a failed shard is ever visible but a
+    note that says why it failed, for `nlsim status`.
     """
+    with log.about(run=run.url, stage=stage_name, shard=index):
+        return _execute(run, stage_name, index, reporter)
+
+
+def _execute(run: Run, stage_name: str, index: int, reporter: Reporter) -> bool:
     stage = run.pipeline.stage(stage_name)
     artifact = run.artifact(stage_name)
     if not 0 <= index < artifact.shards:
@@ -69,21 +76,41 @@ def execute_shard(run: Run, stage_name: str, index: int, reporter: Reporter) -> 
         needed.require_complete()
     work = f"{stage_name} {index + 1}/{artifact.shards}"
     writer = artifact.begin(index)
-    started = time.monotonic()
+    began, started = time.time(), time.monotonic()
     try:
         context = StageContext(run.config, index, artifact.shards, inputs, writer, _report(reporter, work))
         stage.execute(context)
         writer.engine(python=platform.python_version(), nlsim=__version__, host=platform.node())
         writer.commit()
-    except BaseException:
-        writer.discard()
+    except BaseException as error:
+        _give_up(artifact, index, writer, began, error)
         raise
     finally:
         reporter.finish(work)
     if stage.publishes:
         run.publish(stage_name)
-    log.event("committed", stage=stage_name, shard=index, shards=artifact.shards, seconds=_seconds_since(started))
+    log.event("committed", shards=artifact.shards, seconds=_seconds_since(started))
     return True
+
+
+def _give_up(artifact: Artifact, shard: int, writer: ShardWriter, began: float, error: BaseException) -> None:
+    """Remove what a failed attempt wrote and leave a note why it failed, as far as the store lets us."""
+    from nlsim.store.failures import Failure, note_failure, reason_of
+
+    code, reason = reason_of(error)
+    with suppress(NlsimError):  # the error that counts is the one that we have
+        writer.discard()
+        failure = Failure(
+            stage=artifact.stage,
+            shard=shard,
+            attempt=writer.attempt,
+            host=platform.node(),
+            started=began,
+            ended=time.time(),
+            exit_code=code,
+            reason=reason,
+        )
+        note_failure(artifact, failure)
 
 
 def _report(reporter: Reporter, work: str) -> Callable[[int, int, str], None]:

@@ -10,15 +10,17 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nlsim import log
-from nlsim.errors import TransientError
+from nlsim.errors import NlsimError, TransientError
 from nlsim.pipeline.execute import execute_shard, stop_requested, stoppable
 from nlsim.pipeline.stage import Stopped
 from nlsim.progress import SilentReporter
+from nlsim.store.objects import MissingObjectError
 
 if TYPE_CHECKING:
     from nlsim.pipeline.run import Run
@@ -68,7 +70,10 @@ def carry_out(run: Run, reporter: Reporter, until: str | None = None, workers: i
 
 
 def _in_processes(run: Run, stage: str, missing: list[int], workers: int, reporter: Reporter) -> int:
-    """Run the shards in worker processes; the first failure stops the handing out of new shards and is raised."""
+    """Run the shards in worker processes; the first failure stops the handing out of new shards and is raised.
+
+    Raises TransientError when a worker was killed.
+    """
     spawn = multiprocessing.get_context("spawn")
     numbers = spawn.Queue()
     for number in range(workers):
@@ -87,6 +92,13 @@ def _in_processes(run: Run, stage: str, missing: list[int], workers: int, report
                 if stop_requested():
                     raise Stopped
                 reporter.update(stage, len(missing) - len(queue) - len(running), len(missing), "shards")
+        except BrokenProcessPool as error:
+            for process in multiprocessing.active_children():
+                process.kill()  # the dead one may have held the lock of the queue that the others wait for
+            raise TransientError(
+                f"a worker process of {stage} was killed, perhaps for want of memory",
+                "run the same command again; if it happens again, with fewer --workers",
+            ) from error
         except BaseException:
             for process in multiprocessing.active_children():
                 process.terminate()
@@ -99,6 +111,7 @@ def _in_processes(run: Run, stage: str, missing: list[int], workers: int, report
 
 def _start_worker(numbers: multiprocessing.Queue[int], workers: int, gpus: int) -> None:
     """Give this worker its share of the cores and its GPUs, before anything loads torch."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     number = numbers.get()
     threads = max((os.cpu_count() or 1) // workers, 1)
     os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -107,6 +120,14 @@ def _start_worker(numbers: multiprocessing.Queue[int], workers: int, gpus: int) 
     if devices:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(share_of(devices, number, gpus))
     log.setup()
+
+
+def _end_with_parent() -> None:
+    """End this worker when the runner has been killed: it would wait for work for ever and hold its GPU."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(75)
 
 
 def share_of(devices: Sequence[str], number: int, each: int) -> list[str]:
@@ -133,12 +154,7 @@ def sole_runner(files: Objects, join: bool = False) -> Iterator[None]:
         return
     note = json.dumps({"host": platform.node(), "pid": os.getpid(), "started": time.time()}).encode()
     if not files.put_if_absent(RUNNER, note):
-        info = files.info(RUNNER)
-        other = json.loads(files.get(RUNNER)) if info else {}
-        alive = info is not None and time.time() - info.modified < STALE_SECONDS
-        if alive and other.get("host") == platform.node():
-            alive = _process_exists(int(other["pid"]))
-        if alive:
+        if (other := _other_runner(files)) is not None:
             raise TransientError(
                 f"another runner (process {other['pid']} on {other['host']}) is at work on this run",
                 "wait for it, or add --join to work beside it",
@@ -148,7 +164,8 @@ def sole_runner(files: Objects, join: bool = False) -> Iterator[None]:
 
     def beat() -> None:
         while not finished.wait(HEARTBEAT_SECONDS):
-            files.put(RUNNER, note)
+            with suppress(NlsimError):  # a note that grows stale costs double work at most
+                files.put(RUNNER, note)
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -157,10 +174,24 @@ def sole_runner(files: Objects, join: bool = False) -> Iterator[None]:
     finally:
         finished.set()
         thread.join()
-        files.delete([RUNNER])
+        with suppress(NlsimError):
+            files.delete([RUNNER])
 
 
-def _process_exists(pid: int) -> bool:
+def _other_runner(files: Objects) -> dict[str, Any] | None:
+    """The runner that left a note, if it may still be alive."""
+    info = files.info(RUNNER)
+    try:
+        other = json.loads(files.get(RUNNER))
+        pid, host = int(other["pid"]), other["host"]
+    except (MissingObjectError, ValueError, KeyError, TypeError):  # it has just ended, or the note is damaged
+        return None
+    if info is None or files.now() - info.modified > STALE_SECONDS or (host == platform.node() and not _exists(pid)):
+        return None
+    return {"pid": pid, "host": host}
+
+
+def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -172,7 +172,8 @@ class Artifact:
         lines = []
         for shard, damage in zip(sorted(self.committed), _map_ahead(self._damage, sorted(self.committed)), strict=True):
             lines += damage
-            if damage and repair:
+            # Looked at once more: meanwhile another may have withdrawn the record and committed the shard anew.
+            if damage and repair and self._damage(shard):
                 self.withdraw(shard)
         return lines
 

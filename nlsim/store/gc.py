@@ -1,4 +1,4 @@
-"""What can be removed from a store: data of attempts that were never committed, and what broken-off writes left."""
+"""What can be removed from a store: data of attempts never committed, what broken-off writes left, old notes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from nlsim.store.records import NAME, CommitRecord, commit_key, shard_of
 DAY_SECONDS = 86_400.0
 
 _KEY = re.compile(
-    rf"(?P<root>{NAME}/[0-9a-zA-Z]+)/(?:(?P<commit>_commit/.+)|data/(?P<shard>\d{{6,}})-(?P<attempt>[0-9a-z]+)/.+)"
+    rf"(?P<root>{NAME}/[0-9a-zA-Z]+)/"
+    r"(?:(?P<commit>_commit/.+)|data/(?P<shard>\d{6,})-(?P<attempt>[0-9a-z]+)/.+|(?P<note>failures/.+))"
 )
 
 
@@ -50,7 +51,8 @@ def collect_garbage(objects: Objects, grace: float = DAY_SECONDS, remove: bool =
 
 
 def garbage(objects: Objects, before: float) -> Iterator[ObjectInfo]:
-    """Data objects of attempts that no commit record names and that wrote nothing since `before` (the store's clock).
+    """Data objects of attempts that no commit record names and that wrote nothing since `before` (the store's clock),
+    and notes of failures before then.
 
     One pass over a listing in the order of keys, in which an artifact's records come before its data. A record is read
     only where a shard has data of several attempts, and always after they were listed. Where it cannot be read nothing
@@ -61,7 +63,11 @@ def garbage(objects: Objects, before: float) -> Iterator[ObjectInfo]:
         committed.clear()
         for shard, group in groupby(keys, key=lambda found: found[0]["shard"]):
             if shard is None:
-                committed.update(n for found, _ in group if (n := shard_of(found["commit"])) is not None)
+                for found, info in group:
+                    if found["note"] and info.modified < before:
+                        yield info
+                    elif found["commit"] and (number := shard_of(found["commit"])) is not None:
+                        committed.add(number)
                 continue
             attempts: dict[str, list[ObjectInfo]] = {}
             for found, info in group:

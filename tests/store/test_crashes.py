@@ -182,32 +182,42 @@ def test_a_process_killed_while_it_writes_a_large_object(tmp_path: Path) -> None
 
 
 def test_a_run_on_a_full_disk_ends_with_one_line(on_disk: Callable[[str, str], str]) -> None:
-    """By the command line: exit code 75, and what was committed stays."""
+    """By the command line: 75 on a full disk, 2 on a read-only one, and when there is room again it carries on."""
     printed = on_disk(
         "size=72k",
         f"""
-import contextlib, io, sys
+import contextlib, io, os, subprocess, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import toy
 import nlsim.pipeline.registry as registry
 from nlsim.cli.main import main
+from nlsim.pipeline.run import Run
 registry.pipeline_of = lambda config: toy.toy()
 with open("toy.yaml", "w") as file:
-    file.write("subject: {{model: nlsim:tiny}}\\ncoder: {{path: nlsim:tiny-skip}}")
-sys.argv = ["nlsim", "run", "toy.yaml", "--run", "run"]
-said = io.StringIO()
-try:
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-        main()
-except SystemExit as end:
-    from nlsim.pipeline.run import Run
-    print(end.code, said.getvalue().splitlines()[-1])
+    file.write("subject: {{model: nlsim:tiny}}\ncoder: {{path: nlsim:tiny-skip}}")
+for remount in ("", "ro", "rw,size=16m"):
+    if remount:
+        subprocess.run(["mount", "-o", "remount," + remount, os.getcwd()], check=True)
+    sys.argv = ["nlsim", "run", "toy.yaml", "--run", "run", "--until", "total"]
+    said, code = io.StringIO(), 0
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            main()
+    except SystemExit as end:
+        code = end.code
+    print(code, said.getvalue().splitlines()[-1])
     print(Run.open("run").artifact("numbers").missing())
+print(Run.open("run").artifact("total").json(0, "total"), Run.open("run").artifact("numbers").verify())
 """,
     )
-    line, missing = printed.splitlines()
-    assert line.startswith("75 nlsim: no space left for ")
-    assert missing != "[0, 1, 2, 3]"
+    full, missing, read_only, still_missing, again, none, state = printed.splitlines()
+    assert full.startswith("75 nlsim: no space left for ")
+    assert missing == still_missing != "[0, 1, 2, 3]"
+    assert read_only.startswith("2 nlsim: ")
+    assert "is on a read-only file system: choose a place that can be written to" in read_only
+    assert again.startswith("0 ")
+    assert none == "[]"
+    assert state == f"{{'total': {sum(n * n for n in range(40))}}} []"
 
 
 def test_a_full_disk(on_disk: Callable[[str, str], str]) -> None:

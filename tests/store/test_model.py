@@ -1,10 +1,11 @@
-"""A model check of the commit protocol: two writers and a collector in every interleaving, faults at every request.
+"""A model check of the commit protocol: writers, collector and repair in every interleaving, faults at every request.
 
-The real ShardWriter and collector run against a store in memory. To stop a program between two requests, it is run
-from its beginning with the answers it has had so far, until it makes a request that has no answer yet. States that
-come up again by another path are not explored twice, so that the search is exhaustive and short.
+The real ShardWriter, collector and `verify --repair` run against a store in memory. To stop a program between two
+requests, it is run from its beginning with the answers it has had so far, until it makes a request that has no answer
+yet. States that come up again by another path are not explored twice, so that the search is exhaustive and short.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -12,13 +13,15 @@ from typing import Any, NamedTuple
 import pytest
 
 from nlsim.errors import TransientError
-from nlsim.store import gc, writer
+from nlsim.store import artifact, gc, writer
 from nlsim.store.artifact import Artifact
 from nlsim.store.objects import MissingObjectError, ObjectInfo
 from nlsim.store.records import CommitRecord
 
 ROOT = "cache/00"
 RECORD = f"{ROOT}/_commit/000000.json"
+BAD = "a9"
+"""The attempt whose data was altered after its commit."""
 Answers = tuple[Any, ...]
 Files = tuple[tuple[str, bytes], ...]
 
@@ -33,7 +36,7 @@ class Asked(BaseException):
 class Replay:
     """Objects that give the answers recorded, then raise Asked."""
 
-    url, is_local = "memory", False
+    url, is_local = "memory", True
 
     def __init__(self, answers: Answers) -> None:
         self._answers = iter(answers)
@@ -80,8 +83,8 @@ def apply(files: dict[str, bytes], name: str, arguments: tuple[Any, ...]) -> Any
             for gone in key:
                 files.pop(gone, None)
         case "list":
-            # Data of the first writer is old; that of the second is younger than the collector's grace period.
-            return [ObjectInfo(k, len(v), 0.0 if "-a0" in k else 9.0) for k, v in sorted(files.items())]
+            # Data of the first writer, and what was damaged, is old; other data is younger than the grace period.
+            return [ObjectInfo(k, len(v), 0.0 if "-a0" in k or BAD in k else 9.0) for k, v in sorted(files.items())]
         case _:
             raise AssertionError(name)
     return None
@@ -109,23 +112,33 @@ def collect(objects: Replay) -> str:
     return "collected"
 
 
+def repair(objects: Replay) -> str:
+    Artifact(objects, "cache", "00", 1).verify(repair=True)  # type: ignore[arg-type]
+    return "repaired"
+
+
 def check(state: State, results: dict[int, str]) -> None:
-    """What must hold in every state."""
+    """What must hold in every state. Of the commit whose data was altered a writer may have been told."""
     files = dict(state.files)
+    told = set(results.values()) - {"collected", "repaired", BAD}
     if RECORD in files:
         record = CommitRecord.from_bytes(files[RECORD], RECORD)
         for entry in record.objects.values():
-            assert len(files[f"{ROOT}/{entry.key}"]) == entry.size, "a record never names what is not there"
-        assert all(result in (record.attempt, "collected") for result in results.values()), "all committers agree"
+            data = files[f"{ROOT}/{entry.key}"]
+            intact = hashlib.sha256(data).hexdigest() == entry.sha256
+            assert intact != (record.attempt == BAD), "a record never names what is not there"
+        assert told <= {record.attempt}, "all committers agree"
     else:
-        assert not set(results.values()) - {"collected"}, "nobody was told of a commit that is not there"
+        assert not told, "nobody was told of a commit that is not there"
 
 
 def explore(
-    programs: list[Callable[[Replay], str]], may_start: Callable[[int, State, dict[int, str]], bool]
+    programs: list[Callable[[Replay], str]],
+    may_start: Callable[[int, State, dict[int, str]], bool],
+    files: Files = (),
 ) -> list[State]:
-    """All states that can be reached, each checked; the final ones are returned."""
-    first = State((), tuple(() for _ in programs), tuple(False for _ in programs))
+    """All states that can be reached from `files`, each checked; the final ones are returned."""
+    first = State(files, tuple(() for _ in programs), tuple(False for _ in programs))
     seen, waiting, final = {first.key}, [first], []
     while waiting:
         state = waiting.pop()
@@ -171,6 +184,7 @@ def successors(state: State, number: int, asked: Asked) -> Iterator[State]:
 def _deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "time", SimpleNamespace(time=lambda: 0.0, monotonic=lambda: 0.0))
     monkeypatch.setattr(writer, "secrets", SimpleNamespace(token_hex=lambda _: "0"))
+    monkeypatch.setattr(artifact, "_map_ahead", map)
 
 
 def test_two_writers_in_every_interleaving_with_every_fault() -> None:
@@ -206,3 +220,37 @@ def test_a_collector_beside_a_writer_never_takes_what_counts() -> None:
     collected = [state for state in final if not any(state.dead) and len(state.files) == 2]
     assert len(final) > 100
     assert collected
+
+
+def committed_then_altered() -> Files:
+    """What a finished attempt left, a byte of its data changed since."""
+    state = State((), ((),), (False,))
+    while True:
+        try:
+            write_shard(int(BAD[1:]))(Replay(state.answers[0]))
+            break
+        except Asked as asked:
+            files = dict(state.files)
+            answer = apply(files, asked.name, asked.arguments)
+            state = State(tuple(sorted(files.items())), ((*state.answers[0], answer),), (False,))
+    return tuple((key, b"8" if "/data/" in key else value) for key, value in state.files)
+
+
+def test_a_repair_beside_a_writer_withdraws_only_what_is_damaged() -> None:
+    final = explore([repair, write_shard(1)], lambda *_: True, committed_then_altered())
+    left = {CommitRecord.from_bytes(dict(s.files)[RECORD], RECORD).attempt for s in final if RECORD in dict(s.files)}
+    assert left == {BAD, "a1"}, "the damaged one where a fault kept it from being withdrawn"
+    assert any(RECORD not in dict(state.files) for state in final)
+
+
+def test_a_repair_a_writer_and_a_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = successors
+
+    def may_die(state: State, number: int, asked: Asked) -> Iterator[State]:
+        """Without faults, but each request may be the last thing that a program does."""
+        yield from (then for place, then in enumerate(inner(state, number, asked)) if place in (1, 2, 4))
+
+    monkeypatch.setitem(globals(), "successors", may_die)
+    final = explore([repair, write_shard(1), collect], lambda *_: True, committed_then_altered())
+    assert len(final) > 20
+    assert any(not any(state.dead) and len(state.files) == 2 and "a1" in state.files[1][0] for state in final)

@@ -1,0 +1,50 @@
+"""Worker processes that are killed, or whose runner is."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import workers
+
+from nlsim.config import Config
+from nlsim.errors import TransientError
+from nlsim.pipeline import runner
+from nlsim.pipeline.pipeline import Pipeline
+from nlsim.pipeline.run import Run
+from nlsim.progress import SilentReporter
+
+
+def test_a_killed_worker_is_one_clear_line(
+    toy_pipeline: Pipeline, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.create(str(tmp_path), config)
+    monkeypatch.setattr(runner, "_work", workers.die)
+    with pytest.raises(TransientError, match=r"a worker process of numbers was killed, perhaps for want of memory.*"):
+        runner._in_processes(run, "numbers", [0, 1, 2, 3], 2, SilentReporter())
+
+
+def test_workers_end_with_a_runner_that_is_killed(
+    toy_pipeline: Pipeline, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else they would wait for ever for work that nobody gives them, and hold their memory and their GPUs."""
+    run = Run.create(str(tmp_path), config)
+    monkeypatch.setattr(runner, "_work", workers.hang)
+    child = os.fork()
+    if child == 0:
+        try:
+            runner._in_processes(run, "numbers", [0, 1], 2, SilentReporter())
+        finally:
+            os._exit(70)
+    marks = [tmp_path / f"worker-{shard}" for shard in (0, 1)]
+    end = time.monotonic() + 60
+    while not all(mark.exists() and mark.read_text() for mark in marks):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    for mark in marks:
+        while Path(f"/proc/{mark.read_text()}").exists():
+            assert time.monotonic() < end, "an orphan is at work"
+            time.sleep(0.02)
