@@ -55,6 +55,7 @@ def open_page(browser: Any, tmp_path: Path) -> Iterator[Any]:
         requests: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("dialog", lambda dialog: (errors.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         page.on("request", lambda request: requests.append(request.url))
         page.goto(path.as_uri() + fragment)
         if options.get("java_script_enabled", True):

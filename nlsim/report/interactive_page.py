@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from nlsim.report.embed import chunk, script_json
-from nlsim.report.page import POLICY
+from nlsim.report.frame import framed
 from nlsim.report.tables import Table
 
 
@@ -46,8 +46,6 @@ class Page(NamedTuple):
 def html(page: Page) -> str:
     """The whole page. Equal pages give equal bytes."""
     static = files("nlsim.report") / "static"
-    css = "".join((static / name).read_text(encoding="utf-8") for name in ("report.css", "interactive.css"))
-    script = "".join((static / name).read_text(encoding="utf-8") for name in ("core.js", "interactive.js"))
     facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in page.provenance.items())
     kinds = "".join(f"<dt>{escape(kind.name)}</dt><dd>{escape(kind.about)}</dd>" for kind in page.kinds)
     body = (static / "interactive.html").read_text(encoding="utf-8")
@@ -63,17 +61,7 @@ def html(page: Page) -> str:
     }
     for name, text in fills.items():
         body = body.replace(f"<!--{name}-->", text)
-    return "".join(
-        [
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
-            f"<title>{escape(page.title)}</title>\n<style>\n{css}</style>\n</head>\n<body>\n",
-            body,
-            *_data(page),
-            f"<script>\n{script}</script>\n</body>\n</html>\n",
-        ]
-    )
+    return framed(page.title, [body, *_data(page)], ["report.css", "interactive.css"], ["core.js", "interactive.js"])
 
 
 def _data(page: Page) -> list[str]:

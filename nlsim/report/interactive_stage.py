@@ -15,6 +15,7 @@ class Interactive(Stage):
     """continuations, explanations, scores, contexts → `interactive.html`. No torch."""
 
     name = "interactive"
+    version = 2
     sections = ("name", "kind", "report")
     publishes: ClassVar[Mapping[str, str]] = {"interactive.html": "report/interactive.html"}
 

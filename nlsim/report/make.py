@@ -8,6 +8,7 @@ import zipfile
 from typing import TYPE_CHECKING
 
 from nlsim import __version__
+from nlsim.log import one_line
 from nlsim.report.blog import gather_blog, tell_blog
 from nlsim.report.browse import browse
 from nlsim.report.finetune import tell_finetune
@@ -65,7 +66,8 @@ def provenance(context: StageContext) -> dict[str, str]:
 
 def findings(story: Story) -> str:
     """The findings as text for a terminal."""
-    return "\n".join([story.title, "", story.headline, "", *(f"  - {finding}" for finding in story.findings)]) + "\n"
+    said = (f"  - {one_line(finding)}" for finding in story.findings)
+    return "\n".join([one_line(story.title), "", one_line(story.headline), "", *said]) + "\n"
 
 
 def archive(texts: dict[str, str]) -> bytes:

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 from nlsim.report.embed import chunk, script_json
+from nlsim.report.frame import framed
 from nlsim.report.heat import Heat
 from nlsim.report.svg import Dots, Lines
-from nlsim.report.tables import Table
+from nlsim.report.tables import Table, plain
 
-POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
-    "form-action 'none'"
-)
 LATENTS_PER_CHUNK = 32
 
 
@@ -68,51 +64,42 @@ class Story:
 
 def html(story: Story) -> str:
     """The whole page. Equal stories give equal bytes."""
-    static = files("nlsim.report") / "static"
-    css = (static / "report.css").read_text(encoding="utf-8")
-    script = "".join((static / name).read_text(encoding="utf-8") for name in ("core.js", "report.js"))
     anchors = [("finding", "Finding"), *((part.anchor, part.title) for part in story.parts)]
     anchors += [("browse", "Latents"), ("provenance", "Provenance")]
     navigation = "".join(f'<li><a href="#{anchor}">{escape(title)}</a></li>' for anchor, title in anchors)
     findings = "".join(f"<li>{escape(finding)}</li>" for finding in story.findings)
-    return "".join(
-        [
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
-            f"<title>{escape(story.title)}</title>\n<style>\n{css}</style>\n</head>\n<body>\n",
-            '<a class="skip" href="#finding">Skip to the finding</a>\n',
-            f'<header><div><h1>{escape(story.title)}</h1><div class="soft">{escape(story.subtitle)}</div></div>',
-            '<button id="theme" type="button" hidden>Theme: auto</button></header>\n',
-            f'<nav aria-label="Sections"><ul>{navigation}</ul></nav>\n<main>\n',
-            f'<section id="finding" aria-label="Finding"><p class="headline">{escape(story.headline)}</p>',
-            f'<ul class="findings">{findings}</ul></section>\n',
-            *(_part(part) for part in story.parts),
-            _browser(story.browser),
-            _provenance(story),
-            "</main>\n",
-            *_data(story.browser),
-            f"<script>\n{script}</script>\n</body>\n</html>\n",
-        ]
-    )
+    body = [
+        '<a class="skip" href="#finding">Skip to the finding</a>\n',
+        f'<header><div><h1>{escape(story.title)}</h1><div class="soft">{escape(story.subtitle)}</div></div>',
+        '<button id="theme" type="button" hidden>Theme: auto</button></header>\n',
+        f'<nav aria-label="Sections"><ul>{navigation}</ul></nav>\n<main>\n',
+        f'<section id="finding" aria-label="Finding"><p class="headline">{escape(story.headline)}</p>',
+        f'<ul class="findings">{findings}</ul></section>\n',
+        *(_part(part) for part in story.parts),
+        _browser(story.browser),
+        _provenance(story),
+        "</main>\n",
+        *_data(story.browser),
+    ]
+    return framed(story.title, body, ["report.css"], ["core.js", "report.js"])
 
 
 def markdown(story: Story) -> str:
     """The same findings and tables as Markdown, without figures and browser."""
-    lines = [f"# {story.title}\n", f"{story.subtitle}\n", f"**{story.headline}**\n"]
-    lines += [f"- {finding}" for finding in story.findings]
+    lines = [f"# {plain(story.title)}\n", f"{plain(story.subtitle)}\n", f"**{plain(story.headline)}**\n"]
+    lines += [f"- {plain(finding)}" for finding in story.findings]
     for part in story.parts:
-        lines.append(f"\n## {part.title}\n")
+        lines.append(f"\n## {plain(part.title)}\n")
         for item in part.items:
             if isinstance(item, str):
-                lines.append(f"{item}\n")
+                lines.append(f"{plain(item)}\n")
             elif isinstance(item, Table):
                 lines.append(item.markdown())
             else:
                 figures = (item,) if isinstance(item, Figure) else item
                 lines += [figure.table.markdown() for figure in figures if figure.table is not None]
     lines.append("\n## Provenance\n")
-    lines += [f"- {name}: {value}" for name, value in story.provenance.items()]
+    lines += [f"- {plain(name)}: {plain(value)}" for name, value in story.provenance.items()]
     return "\n".join(lines) + "\n"
 
 

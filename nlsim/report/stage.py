@@ -15,6 +15,7 @@ class Report(Stage):
     """Everything a run found → `metrics.json`, `index.html`, `report.md`, `findings.txt`, tables as CSV. No torch."""
 
     name = "report"
+    version = 2
     sections = ("name", "experiment", "kind", "kinds", "blog", "finetune", "continuations", "report")
     publishes: ClassVar[Mapping[str, str]] = {
         "metrics.json": "metrics.json",

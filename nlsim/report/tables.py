@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Literal, NamedTuple
 
+from nlsim.log import one_line
 from nlsim.report.svg import number
 
 
@@ -56,6 +58,9 @@ class Number(NamedTuple):
         return min(max(1 - math.floor(math.log10(width)), 0), 9)
 
 
+_MARKS = re.compile(r"[\\`\[\]|<&]")
+_ENTITIES = {"<": "&lt;", "&": "&amp;"}
+
 Cell = str | int | Number | None
 """Text, a count, a number with interval, or None: was not run."""
 
@@ -93,27 +98,27 @@ class Table:
     def markdown(self) -> str:
         """A Markdown table with its title above and its note below."""
         lines = [
-            f"**{self.title}**\n",
-            "| " + " | ".join(_plain(column.heading) for column in self.columns) + " |",
+            f"**{plain(self.title)}**\n",
+            "| " + " | ".join(plain(column.heading) for column in self.columns) + " |",
             "|" + "|".join("---" if place == 0 else "---:" for place in range(len(self.columns))) + "|",
         ]
-        lines += ["| " + " | ".join(_plain(_text(cell)) for cell in row) + " |" for row in self.rows]
-        return "\n".join(lines) + (f"\n\n{self.note}" if self.note else "") + "\n"
+        lines += ["| " + " | ".join(plain(_text(cell)) for cell in row) + " |" for row in self.rows]
+        return "\n".join(lines) + (f"\n\n{plain(self.note)}" if self.note else "") + "\n"
 
     def csv(self) -> str:
-        """CSV with full precision; a number with an interval takes three columns."""
+        """CSV with full precision; a number with an interval takes three columns. No text is a formula."""
         wide = [any(isinstance(row[place], Number) for row in self.rows) for place in range(len(self.columns))]
         heading: list[str] = []
         for column, is_wide in zip(self.columns, wide, strict=True):
             heading += [column.name, f"{column.name}_low", f"{column.name}_high"] if is_wide else [column.name]
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(heading)
+        writer.writerow(map(_inert, heading))
         for row in self.rows:
             cells: list[str | int | float] = []
             for cell, is_wide in zip(row, wide, strict=True):
                 values = list(cell) if isinstance(cell, Number) else [cell, None, None][: 3 if is_wide else 1]
-                cells += ["" if v is None or (isinstance(v, float) and math.isnan(v)) else v for v in values]
+                cells += ["" if v is None or (isinstance(v, float) and math.isnan(v)) else _inert(v) for v in values]
             writer.writerow(cells)
         return buffer.getvalue()
 
@@ -126,8 +131,15 @@ def _text(cell: Cell) -> str:
     return f"{cell:,}" if isinstance(cell, int) else cell
 
 
-def _plain(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def plain(text: str) -> str:
+    """Text as one line of Markdown that shows it as it is: no element, link, image, code or cell begins in it."""
+    return _MARKS.sub(lambda found: _ENTITIES.get(found[0], "\\" + found[0]), one_line(text))
+
+
+def _inert(value: str | int | float) -> str | int | float:
+    """A cell of CSV, text on one line; text that a spreadsheet would take for a formula gets an apostrophe."""
+    text = " ".join(value.split()) if isinstance(value, str) else ""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text or value
 
 
 def _html(cell: Cell) -> str:

@@ -72,7 +72,7 @@ def test_reads_without_a_script(open_page: Any) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(open_page: Any, scheme: str) -> None:
-    opened = open_page(html(story()), color_scheme=scheme)
+    opened = open_page(html(story()), bypass_csp=True, color_scheme=scheme)
     opened.page.wait_for_selector("#detail .context")
     source = importlib.resources.files("axe_playwright_python") / "axe.min.js"
     opened.page.add_script_tag(content=source.read_text(encoding="utf-8"))
