@@ -60,6 +60,8 @@ def on_disk(tmp_path: Path) -> Callable[[str, str], str]:
         mount = f'mount -t tmpfs -o "{options}" tmpfs "{disk}" && cd "{disk}" && exec "{sys.executable}" -c "$1"'
         command = ["unshare", "-r", "-m", "sh", "-c", mount, "sh", code]
         environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-        return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     return run

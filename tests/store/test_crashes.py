@@ -194,7 +194,7 @@ from nlsim.cli.main import main
 from nlsim.pipeline.run import Run
 registry.pipeline_of = lambda config: toy.toy()
 with open("toy.yaml", "w") as file:
-    file.write("subject: {{model: nlsim:tiny}}\ncoder: {{path: nlsim:tiny-skip}}")
+    file.write("subject: {{model: nlsim:tiny}}\\ncoder: {{path: nlsim:tiny-skip}}")
 for remount in ("", "ro", "rw,size=16m"):
     if remount:
         subprocess.run(["mount", "-o", "remount," + remount, os.getcwd()], check=True)
