@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import Field, ValidationError
 
 from nlsim import __version__
 from nlsim.base import Section
 from nlsim.errors import UsageError
+from nlsim.foreign import yaml_of
 
 
 class Images(Section):
@@ -88,8 +88,8 @@ def load_cluster(path: str | Path | None) -> Cluster:
     if path is None:
         return Cluster()
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        data = yaml_of(Path(path).read_bytes()) or {}
+    except (OSError, ValueError) as error:
         raise UsageError(f"cannot read the cluster's settings {path}", " ".join(str(error).split())) from error
     try:
         return Cluster.model_validate(data)

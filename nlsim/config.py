@@ -18,9 +18,10 @@ from nlsim.calibrate.config import CalibrateConfig
 from nlsim.coders.config import CoderConfig
 from nlsim.continuations.config import ContinuationsConfig
 from nlsim.corpus.config import CorpusConfig
-from nlsim.errors import DataError, UsageError
+from nlsim.errors import UsageError
 from nlsim.explain.config import ExplainConfig
 from nlsim.finetune.config import FinetuneConfig
+from nlsim.foreign import yaml_of
 from nlsim.latents.config import CacheConfig, IndexConfig, LatentsConfig
 from nlsim.lm.config import LmConfig
 from nlsim.reconstruct.config import ReconstructConfig
@@ -146,21 +147,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
             f"give a YAML file, e.g. {near[0]}" if near else "give a YAML file",
         ) from error
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{file} is not valid YAML", " ".join(str(error).split())) from error
+        data = yaml_of(text)
+    except ValueError as error:
+        raise UsageError(f"{file} is not valid YAML", str(error)) from error
     if not isinstance(data, dict):
         raise UsageError(f"{file} holds no settings", "a configuration is a YAML mapping of sections")
     data.setdefault("name", file.stem)
     sources = dict.fromkeys((path for path, _ in leaves(data)), "file")
     for override in overrides:
-        key, sign, value = override.partition("=")
-        if not sign or not key:
-            raise UsageError(f"--set {override!r} is not key=value", "e.g. --set simulate.positions=all")
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {key}: {value!r} is not a YAML value", "quote it") from error
+        key, parsed = parse_override(override, "simulate.positions=all")
         set_path(data, key, parsed)
         sources = {path: source for path, source in sources.items() if not path.startswith(f"{key}.")}
         sources.update({path: "--set" for path, _ in leaves(parsed, key)})
@@ -192,12 +187,15 @@ def parse_config(data: Any) -> Config:
     return config
 
 
-def parse_stored(data: Any, where: str) -> Config:
-    """Like `parse_config` for a stored file: raises DataError naming it."""
+def parse_override(override: str, example: str) -> tuple[str, Any]:
+    """Key and value of a `--set KEY=VALUE`, the value as YAML has it. Raises UsageError for a malformed one."""
+    key, sign, value = override.partition("=")
+    if not sign or not key:
+        raise UsageError(f"--set {override!r} is not key=value", f"e.g. --set {example}")
     try:
-        return parse_config(data)
-    except UsageError as error:
-        raise DataError(f"{where}: {error.what}", "it was written by another version of nlsim or edited") from error
+        return key, yaml_of(value)
+    except ValueError as error:
+        raise UsageError(f"--set {key}: {value!r} is not a YAML value", "quote it") from error
 
 
 def set_path(data: dict[str, Any], path: str, value: Any) -> None:

@@ -26,7 +26,7 @@ LAYERS = (
     ("subject", "corpus"),
     ("pipeline",),
     ("store",),
-    ("assets", "metrics", "config", "progress", "log", "plugins", "base", "errors"),
+    ("assets", "metrics", "config", "progress", "log", "plugins", "base", "foreign", "errors"),
 )
 """From top to bottom; packages of one row may import each other."""
 RANK = {package: rank for rank, row in enumerate(LAYERS) for package in row}

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nlsim.cli import table
 from nlsim.errors import UsageError
+from nlsim.log import printable
 
 if TYPE_CHECKING:
     from argo.api import Api
@@ -99,7 +101,7 @@ def submit(
     if engine == "job":
         from argo.jobs import Controller
 
-        Controller(api, cluster, run, click.echo, pending_minutes).carry_out()
+        Controller(api, cluster, run, table.say, pending_minutes).carry_out()
     else:
         start_workflow(api, cluster, loaded, url, follow, pending_minutes)
     if engine == "job" or follow:
@@ -113,7 +115,7 @@ def check(api: Api, cluster: Cluster, engine: str, config: Config) -> None:
 
     found = problems(api, cluster, engine, shapes(config))
     for problem in found:
-        click.echo(f"  missing: {problem}", err=True)
+        click.echo(printable(f"  missing: {problem}"), err=True)
     if found:
         raise UsageError(
             f"{len(found)} thing{'s' if len(found) > 1 else ''} missing in namespace {api.namespace}", found[0]
@@ -132,7 +134,7 @@ def start_workflow(api: Api, cluster: Cluster, config: Config, url: str, follow:
     click.echo(f"watch:  argo watch -n {api.namespace} {submitted.name}")
     click.echo(f"report: {url.rstrip('/')}/report/index.html (when it is done)")
     if follow:
-        workflows.follow(api, submitted.name, click.echo, pending_minutes)
+        workflows.follow(api, submitted.name, table.say, pending_minutes)
 
 
 @click.command()

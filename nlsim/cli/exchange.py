@@ -115,7 +115,7 @@ def import_article(source: Path, to: Path | None, as_json: bool) -> None:
         return
     sizes = {name: len(texts) for name, texts in found.explanations.items()}
     sizes |= {name: len(rows) for name, rows in found.scores.items()} | {"predictions": len(found.predictions)}
-    click.echo(", ".join(f"{name}: {size:,}" for name, size in sizes.items() if size))
+    table.say(", ".join(f"{name}: {size:,}" for name, size in sizes.items() if size))
     cells = [
         [r.condition, f"{r.sentences:,}", f"{r.without:,}", f"{r.base:.3f}", f"{r.prediction:.3f}",
          f"{r.difference.value:+.3f}", f"{r.difference.low:+.3f} to {r.difference.high:+.3f}", f"{r.median:+.3f}"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nlsim.cli import table
-from nlsim.log import printable
+from nlsim.log import printable_json
 
 if TYPE_CHECKING:
     from nlsim.api.compare import Change
@@ -57,7 +57,7 @@ def show_explanations(words: str, url: str, most: int, as_json: bool) -> None:
     if as_json:
         click.echo(_json(found.to_pylist()))
         return
-    cells = [[str(row["latent"]), printable(row["text"])] for row in found.slice(0, most).to_pylist()]
+    cells = [[str(row["latent"]), row["text"]] for row in found.slice(0, most).to_pylist()]
     table.show(f"{len(found):,} explanations", [">latent", "explanation"], cells)
 
 
@@ -101,7 +101,7 @@ def _cells(change: Change) -> list[str]:
 
 def _json(value: Any) -> str:
     """JSON in which numbers that are not finite are null."""
-    return json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
+    return printable_json(json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False))
 
 
 def _finite(value: Any) -> Any:

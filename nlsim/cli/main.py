@@ -81,7 +81,7 @@ def main() -> None:
     """Run the command line; expected errors become one line on stderr and their exit code."""
     signal.signal(signal.SIGTERM, terminated)
     from nlsim.errors import NlsimError
-    from nlsim.log import printable
+    from nlsim.log import one_line, printable
 
     words = sys.argv[1:]
     debug = "--debug" in words
@@ -99,8 +99,8 @@ def main() -> None:
         sys.exit(130)
     except NlsimError as error:
         if debug:
-            traceback.print_exc()
-        line = printable(f"nlsim: {error}")
+            print(printable(traceback.format_exc()), file=sys.stderr)  # noqa: T201
+        line = one_line(f"nlsim: {error}")
         print(line, file=sys.stderr)  # noqa: T201
         if note := os.environ.get("NLSIM_TERMINATION_LOG"):  # a pod's: Kubernetes and Argo show it as the reason
             Path(note).write_text(line + "\n", encoding="utf-8")
@@ -110,9 +110,9 @@ def main() -> None:
         sys.exit(0)
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            print(printable(traceback.format_exc()), file=sys.stderr)  # noqa: T201
         print(  # noqa: T201
-            printable(f"nlsim: unexpected {type(error).__name__}: {error} (this is a bug; --debug shows where)"),
+            one_line(f"nlsim: unexpected {type(error).__name__}: {error} (this is a bug; --debug shows where)"),
             file=sys.stderr,
         )
         sys.exit(1)

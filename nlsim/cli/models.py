@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from nlsim import log
+from nlsim.cli import table
 from nlsim.cli.train_simulator import train_simulator
 from nlsim.errors import UsageError
 
@@ -85,7 +86,7 @@ def train_coder(
         write_coder(coder, paths[name], dtype)
     for path in paths.values():
         click.echo(f"## {path}\n")
-        click.echo(make_card(loaded, rows, read(path, str(loaded.device)), latents))
+        table.say(make_card(loaded, rows, read(path, str(loaded.device)), latents))
 
 
 @models.command("show-coder")
@@ -107,7 +108,7 @@ def show_coder(
     where = CoderConfig(path=coder, hookpoint=hookpoint)
     named = coder_meta(where).subject if subject is None and config is None else ""
     loaded, rows = _subject_and_rows(config, subject or named or None, 0)
-    click.echo(make_card(loaded, rows, load_coder(where, str(loaded.device)), latents))
+    table.say(make_card(loaded, rows, load_coder(where, str(loaded.device)), latents))
 
 
 @models.command("train-tiny")
@@ -152,14 +153,9 @@ def _subject_and_rows(config: str | None, model: str | None, train_tokens: int) 
 
 def _settings(overrides: tuple[str, ...], *kinds: type[Section]) -> dict[str, Any]:
     """The values given with --set. Raises UsageError for a key that none of the sections has."""
-    import yaml
+    from nlsim.config import parse_override
 
-    given: dict[str, Any] = {}
-    for override in overrides:
-        key, sign, value = override.partition("=")
-        if not sign:
-            raise UsageError(f"--set {override!r} is not key=value", "e.g. --set width=1024")
-        given[key] = yaml.safe_load(value)
+    given = dict(parse_override(override, "width=1024") for override in overrides)
     known = {key for kind in kinds for key in kind.model_fields}
     if unknown := sorted(given.keys() - known):
         raise UsageError(f"no setting {unknown[0]}", f"known: {', '.join(sorted(known))}")

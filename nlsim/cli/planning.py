@@ -54,7 +54,7 @@ def print_downloads(config: Config) -> None:
     if missing := [part for part in needed if not part.here]:
         click.echo("For use offline, on a machine with a network (HF_HOME is the folder to bring):")
         for part in missing:
-            click.echo(f"  {part.command}")
+            table.say(f"  {part.command}")
 
 
 def _prices(given: tuple[str, ...], known: list[str]) -> dict[str, float]:

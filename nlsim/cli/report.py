@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nlsim.cli import table
+from nlsim.log import printable_json
+
 if TYPE_CHECKING:
     from nlsim.pipeline.run import Run
 
@@ -35,9 +38,10 @@ def report(url: str, form: str, page: str) -> None:
     with stoppable():
         execute_shard(run, "report", 0, LineReporter())
     if form == "md":
-        click.echo(run.artifact("report").path(0, "report.md").read_text(encoding="utf-8"))
+        table.say(run.artifact("report").path(0, "report.md").read_text(encoding="utf-8"))
     elif form == "json":
-        click.echo(run.artifact("report").path(0, "metrics.json").read_text(encoding="utf-8"), nl=False)
+        text = run.artifact("report").path(0, "metrics.json").read_text(encoding="utf-8")
+        click.echo(printable_json(text), nl=False)
     elif form == "html":
         click.echo(f"{run.url.rstrip('/')}/report/index.html")
     else:
@@ -67,5 +71,5 @@ def print_findings(run: Run) -> None:
     artifact = run.artifact("report")
     artifact.refresh()
     click.echo()
-    click.echo(artifact.path(0, "findings.txt").read_text(encoding="utf-8").rstrip())
+    table.say(artifact.path(0, "findings.txt").read_text(encoding="utf-8").rstrip())
     click.echo(f"\nreport: {run.url.rstrip('/')}/report/index.html")

@@ -1,23 +1,33 @@
-"""Tables and numbers as the command line prints them."""
+"""Text, tables and numbers as the command line prints them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import click
+
+from nlsim.log import printable
+
+
+def say(text: str) -> None:
+    """Print text that may come from elsewhere: it cannot drive the terminal."""
+    click.echo(printable(text))
+
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table. Columns whose name starts with `>` are right-aligned."""
+    """Print a table. Columns whose name starts with `>` are right-aligned. No cell can drive the terminal."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     from nlsim.api.draw import terminal
 
-    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    heading = Text(printable(title), style="table.title") if title else None
+    table = Table(title=heading, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for column in columns:
         table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     terminal().print(table)
 
 

@@ -25,24 +25,21 @@ def train_simulator(config: str, out: str, overrides: tuple[str, ...], threads: 
     nlsim models train-simulator configs/models/simulator.yaml --out simulator --threads 2
     """
     import torch
-    import yaml
     from pydantic import ValidationError
 
-    from nlsim.config import set_path
+    from nlsim.config import parse_override, set_path
+    from nlsim.foreign import yaml_of
     from nlsim.simulator.config import TrainSimulatorConfig
     from nlsim.simulator.train import train_simulator as train
 
     try:
-        settings = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        settings = yaml_of(Path(config).read_bytes())
+    except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {config} ({error})", "give a YAML file of settings") from error
     if not isinstance(settings, dict):
         raise UsageError(f"{config} holds no settings", "see configs/models/simulator.yaml")
     for override in overrides:
-        key, sign, value = override.partition("=")
-        if not sign:
-            raise UsageError(f"--set {override!r} is not key=value", "e.g. --set steps=1000")
-        set_path(settings, key, yaml.safe_load(value))
+        set_path(settings, *parse_override(override, "steps=1000"))
     try:
         parsed = TrainSimulatorConfig.model_validate(settings)
     except ValidationError as error:

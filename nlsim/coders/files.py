@@ -44,8 +44,10 @@ def read_torch(path: Path, device: str = "cpu") -> dict[str, Any]:
 def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     """The arrays of a NumPy archive, pickles refused. Raises DataError when it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        with zipfile.ZipFile(path) as archive:  # unpacked it may be far larger than its file
+            check_memory(path, sum(entry.file_size for entry in archive.infolist()))
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
         raise DataError(f"{path} is damaged, or no archive of arrays", first_line(error)) from error
 
@@ -53,7 +55,11 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
 def check_room(path: Path) -> None:
     """Raise DataError when a file (or the largest in a folder) is larger than the memory that is free."""
     files = [path] if path.is_file() else [item for item in path.iterdir() if item.is_file()]
-    size = max((file.stat().st_size for file in files), default=0)
+    check_memory(path, max((file.stat().st_size for file in files), default=0))
+
+
+def check_memory(path: Path, size: int) -> None:
+    """Raise DataError when `size` bytes of the coder at `path` do not fit into the memory that is free."""
     free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     if size > free:
         raise DataError(

@@ -12,6 +12,7 @@ from nlsim.coders.config import RELEASE, CoderConfig
 from nlsim.coders.files import check_room, download_failure
 from nlsim.coders.sparse import SparseCoder
 from nlsim.errors import DataError, UsageError
+from nlsim.foreign import reading
 
 
 class Format(Protocol):
@@ -32,6 +33,7 @@ class Format(Protocol):
 
 SHIPPED = Path(str(resources.files("nlsim.assets"))) / "coders"
 
+NOT_READ = "it is damaged, or in another form than docs/coders.md names"
 WEIGHTS = (".json", ".safetensors", ".npz", ".pt")
 """Suffixes of the files that make up a coder's folder."""
 
@@ -50,7 +52,8 @@ def load_coder(config: CoderConfig, device: str = "cpu") -> SparseCoder:
         path = locate(config)
         form = _format(path)
         check_room(path)
-        coder = form.read(path, device)
+        with reading(f"the coder {path}", NOT_READ):
+            coder = form.read(path, device)
     return SparseCoder(_renamed(coder.meta, config), coder.tensors)
 
 
@@ -62,7 +65,8 @@ def coder_meta(config: CoderConfig, download: bool = True) -> CoderMeta:
             raise DataError(f"{config.path} may not be here", "let it be downloaded")
         return load_coder(config).meta
     path = locate(config, download)
-    return _renamed(_format(path).meta(path), config)
+    with reading(f"the coder {path}", NOT_READ):
+        return _renamed(_format(path).meta(path), config)
 
 
 def coder_identity(config: CoderConfig) -> dict[str, str]:

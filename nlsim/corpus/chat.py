@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant"}
 """Names that data sets have for roles → those of chat templates."""
+ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_. -]{0,31}")
+"""What can be a role: templates write it as it is, so it must not hold a special token."""
 
 
 class Message(NamedTuple):
@@ -42,7 +45,7 @@ def text_or_turns(value: object, where: str, column: str) -> tuple[str, tuple[Me
 def _turn(turn: object, where: str) -> Message:
     known = turn if isinstance(turn, dict) else {}
     role, content = known.get("role", known.get("from")), known.get("content", known.get("value"))
-    if not isinstance(role, str) or not isinstance(content, str):
+    if not isinstance(role, str) or not ROLE.fullmatch(role) or not isinstance(content, str):
         raise DataError(f"{where} holds a list that is no conversation", 'each turn is {"role": …, "content": …}')
     return Message(ROLES.get(role, role), content)
 

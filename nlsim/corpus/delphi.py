@@ -7,7 +7,6 @@ A folder holds `START_END.safetensors` for each range of latents (both ends incl
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from itertools import pairwise
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from nlsim.errors import DataError
+from nlsim.foreign import json_of, reading, reason
 
 CHUNK = 1 << 22
 """Entries read at a time."""
@@ -54,9 +54,11 @@ class DelphiCache:
         settings = (self.folder if self.folder.is_dir() else self.folder.parent) / "config.json"
         if settings.is_file():
             try:
-                self.config = json.loads(settings.read_text(encoding="utf-8"))
+                self.config = json_of(settings.read_bytes())
             except ValueError as error:
-                raise DataError(f"{settings} is not JSON", str(error)) from error
+                raise DataError(f"{settings} is not JSON", reason(error)) from error
+            if not isinstance(self.config, dict):
+                raise DataError(f"{settings} holds no settings", "it is no activation cache of delphi")
 
     def rows(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]] | None:
         """Tokens [rows, context] and lengths [rows]; None where the cache was written without tokens."""
@@ -64,25 +66,40 @@ class DelphiCache:
             names = set(file.keys())
             if "tokens" not in names:
                 return None
-            tokens = np.asarray(file.get_tensor("tokens")).astype(np.int32)
-            if tokens.ndim != 2:
-                raise DataError(f"{self.splits[0].path}: tokens have shape {tokens.shape}, not rows × positions")
-            whole = np.full(len(tokens), tokens.shape[1], np.int32)
-            return tokens, np.asarray(file.get_tensor("lengths")).astype(np.int32) if "lengths" in names else whole
+            with reading(self.splits[0].path, "it is no activation cache of delphi"):
+                tokens = whole_numbers(file.get_tensor("tokens"))
+                if tokens.ndim != 2:
+                    raise ValueError(f"tokens have shape {tokens.shape}, not rows × positions")
+                longest = tokens.shape[1]
+                if "lengths" not in names:
+                    return tokens.astype(np.int32), np.full(len(tokens), longest, np.int32)
+                lengths = whole_numbers(file.get_tensor("lengths"))
+                if lengths.shape != tokens.shape[:1] or lengths.max(initial=0) > longest:
+                    raise ValueError("lengths are not those of its rows")
+                return tokens.astype(np.int32), lengths.astype(np.int32)
 
     def entries(self) -> Iterator[Entries]:
         """All activations, file by file. Raises DataError for arrays that are not a cache's."""
         for split in self.splits:
             with opened(split.path) as file:
                 locations, activations = (file.get_slice(name) for name in ("locations", "activations"))
-                total = activations.get_shape()[0]
-                if locations.get_shape() != [total, 3]:
+                total, *more = activations.get_shape() or [0, 0]
+                if more or locations.get_shape() != [total, 3]:
                     raise DataError(f"{split.path}: locations are not {total} × 3", "it is no activation cache")
                 for start in range(0, total, CHUNK):
                     stop = min(start + CHUNK, total)
-                    place = np.asarray(locations[start:stop]).astype(np.int64)
-                    value = np.asarray(activations[start:stop]).astype(np.float32)
+                    with reading(split.path, "it is no activation cache of delphi"):
+                        place = whole_numbers(locations[start:stop])
+                        value = np.asarray(activations[start:stop]).astype(np.float32)
                     yield Entries(place[:, 0], place[:, 1], place[:, 2] + split.start, value)
+
+
+def whole_numbers(array: object) -> npt.NDArray[np.int64]:
+    """The array as int64. Raises ValueError for anything but whole numbers from 0 to 2³¹ - 1."""
+    found = np.asarray(array)
+    if found.dtype.kind not in "iu" or found.min(initial=0) < 0 or found.max(initial=0) >= 1 << 31:
+        raise ValueError(f"it holds other numbers than whole ones from 0 on ({found.dtype})")
+    return found.astype(np.int64)
 
 
 class opened:  # noqa: N801 - a context manager, used like a function

@@ -1,6 +1,5 @@
 """Documents from local text, JSON-lines and Parquet files."""
 
-import json
 import os
 from collections.abc import Iterator
 from glob import glob
@@ -10,6 +9,7 @@ from nlsim.corpus.chat import Message, text_or_turns
 from nlsim.corpus.config import FilesSource
 from nlsim.corpus.documents import Document
 from nlsim.errors import DataError
+from nlsim.foreign import json_of, reason, well_formed
 from nlsim.store.cache import file_sha256
 
 _FORMATS = {".txt": "txt", ".text": "txt", ".md": "txt", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
@@ -30,7 +30,7 @@ def file_documents(source: FilesSource) -> Iterator[Document]:
         readers = {"txt": _read_txt, "jsonl": _read_jsonl, "parquet": _read_parquet}
         try:
             for number, (text, turns) in enumerate(readers[form](file, source)):
-                yield Document(f"{file.relative_to(root).as_posix()}:{number}", text, turns)
+                yield Document(well_formed(f"{file.relative_to(root).as_posix()}:{number}"), text, turns)
         except OSError as error:
             raise DataError(f"cannot read {file} ({error.strerror or error})", "check its permissions") from error
         except UnicodeDecodeError as error:
@@ -71,10 +71,10 @@ def _read_jsonl(file: Path, source: FilesSource) -> Iterator[tuple[str, tuple[Me
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
+                record = json_of(line)
+            except ValueError as error:
                 raise DataError(
-                    f"{file}:{number} is not JSON ({error.msg})", "each line must be one JSON object"
+                    f"{file}:{number} is not JSON ({reason(error)})", "each line must be one JSON object"
                 ) from error
             fields = sorted(record) if isinstance(record, dict) else []
             if source.column not in fields:
@@ -94,8 +94,8 @@ def _read_parquet(file: Path, source: FilesSource) -> Iterator[tuple[str, tuple[
             for value in batch.column(0).to_pylist():
                 yield text_or_turns(value, str(file), source.column)
     except pyarrow.ArrowException as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{file} is not a readable Parquet file ({reason})", "write or download it again") from error
+        what = f"{file} is not a readable Parquet file ({reason(error)})"
+        raise DataError(what, "write or download it again") from error
 
 
 def _no_column(where: str, column: str, known: list[str]) -> DataError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nlsim.errors import UsageError
+from nlsim.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from nlsim.store.artifact import Artifact
 
+MOST_TOKENS = 1 << 24
+"""More than any vocabulary has."""
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -82,6 +84,7 @@ def token_pieces(tokenizer: PreTrainedTokenizerFast) -> Pieces:
 
     Byte-level BPE (GPT-2, GPT-NeoX, Llama 3, Qwen, SmolLM2): one letter of a fixed 256-letter alphabet per byte.
     SentencePiece-like (Llama 2, Mistral, Gemma): `▁` is a space, `<0x0A>` a byte. Added tokens are spelled as they are.
+    Raises UsageError for another kind of tokenizer, DataError for a damaged one.
     """
     backend = tokenizer.backend_tokenizer
     decoder = json.dumps(json.loads(backend.to_str()).get("decoder"))
@@ -94,19 +97,22 @@ def token_pieces(tokenizer: PreTrainedTokenizerFast) -> Pieces:
             "cannot tell the bytes of this tokenizer's tokens", "use a byte-level or SentencePiece tokenizer"
         )
     added = {token_id: added.content for token_id, added in tokenizer.added_tokens_decoder.items()}
-    pieces = []
-    for token_id in range(len(tokenizer)):
-        token = backend.id_to_token(token_id)
-        if token is None:
-            pieces.append(b"")
-        elif token_id in added:
-            pieces.append(added[token_id].encode())
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    count = 1 + max(vocabulary.values(), default=-1)  # numbers may have gaps
+    if count > MOST_TOKENS:
+        raise DataError(f"the tokenizer numbers a token {count - 1}", "it is damaged: save it again")
+    pieces = [b""] * count
+    for token, token_id in sorted(vocabulary.items()):
+        if token_id in added:
+            pieces[token_id] = added[token_id].encode()
         elif alphabet is not None:
-            pieces.append(bytes(alphabet[letter] for letter in token))
+            if not alphabet.keys() >= set(token):
+                raise DataError(f"the tokenizer's token {token_id} is not spelled in bytes", "save it again")
+            pieces[token_id] = bytes(alphabet[letter] for letter in token)
         elif match := _BYTE_TOKEN.fullmatch(token):
-            pieces.append(bytes([int(match[1], 16)]))
+            pieces[token_id] = bytes([int(match[1], 16)])
         else:
-            pieces.append(token.replace("▁", " ").encode())
+            pieces[token_id] = token.replace("▁", " ").encode()
     return Pieces(pieces, tokenizer.all_special_ids)
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nlsim.corpus.config import CorpusConfig, TokensSource
-from nlsim.corpus.delphi import DelphiCache, splits_of
+from nlsim.corpus.delphi import DelphiCache, splits_of, whole_numbers
 from nlsim.corpus.rows import Rows
 from nlsim.corpus.splits import Split, assign, unit_hash
-from nlsim.errors import DataError
+from nlsim.errors import DataError, NlsimError
+from nlsim.foreign import json_of, reason
 from nlsim.store.cache import file_sha256
 
 
@@ -82,12 +82,13 @@ def read_tokens(source: TokensSource) -> tuple[NDArray[np.int32], NDArray[np.int
                 raise DataError(
                     f"{path} holds {table.dtype} of shape {table.shape}", "give whole numbers, rows × positions"
                 )
-            return table.astype(np.int32), np.full(len(table), table.shape[1], np.int32)
+            return whole_numbers(table).astype(np.int32), np.full(len(table), table.shape[1], np.int32)
         return _padded(_lists(path, source.column))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except NlsimError:
+        raise
+    except Exception as error:  # of readers of four forms, and of rows in another one
         raise DataError(
-            f"{path} cannot be read as rows of tokens ({reason})", "see corpus.source.kind: tokens"
+            f"{path} cannot be read as rows of tokens ({reason(error)})", "see corpus.source.kind: tokens"
         ) from error
 
 
@@ -104,7 +105,7 @@ def tokens_identity(source: TokensSource) -> dict[str, str]:
 def _lists(path: Path, column: str) -> list[list[int]]:
     if path.suffix in (".jsonl", ".ndjson"):
         with path.open(encoding="utf-8") as lines:
-            return [list(map(int, json.loads(line)[column])) for line in lines if line.strip()]
+            return [list(map(int, json_of(line)[column])) for line in lines if line.strip()]
     if path.suffix == ".parquet":
         import pyarrow.parquet
 
@@ -117,5 +118,5 @@ def _padded(rows: list[list[int]]) -> tuple[NDArray[np.int32], NDArray[np.int32]
     length = np.array([len(row) for row in rows], np.int32)
     tokens = np.zeros((len(rows), int(length.max(initial=0))), np.int32)
     for number, row in enumerate(rows):
-        tokens[number, : len(row)] = row
+        tokens[number, : len(row)] = whole_numbers(row or np.zeros(0, np.int64))
     return tokens, length

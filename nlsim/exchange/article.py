@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from nlsim.errors import DataError
 from nlsim.exchange.explanations import read_explanations
 from nlsim.exchange.scores import read_scores
+from nlsim.foreign import json_of, reason
 from nlsim.metrics.intervals import Bootstrap, Estimate
 
 if TYPE_CHECKING:
@@ -107,13 +107,13 @@ def _predictions(files: dict[int, Path]) -> pyarrow.Table:
         try:
             table = pyarrow.csv.read_csv(path)
             table = table.select(list(COLUMNS)).rename_columns(list(COLUMNS.values()))
-        except (KeyError, pa.ArrowException) as error:
-            raise DataError(f"{path} is no all_data.csv of the article", str(error).splitlines()[0]) from error
-        expected = table["expected"].to_numpy().astype(np.float64)
-        columns: dict[str, Any] = {"sentence": pa.array([sentence] * len(table), pa.int64())}
-        columns |= {name: table[name].cast(pa.int64()) for name in ("latent", "digit", "rank")}
-        columns |= {"true": table["true"].cast(pa.float64()), "expected": np.where(expected < 0, np.nan, expected)}
-        parts.append(pa.table(columns | {"predicted": table["predicted"].cast(pa.float64())}).sort_by("latent"))
+            expected = table["expected"].to_numpy().astype(np.float64)
+            columns: dict[str, Any] = {"sentence": pa.array([sentence] * len(table), pa.int64())}
+            columns |= {name: table[name].cast(pa.int64()) for name in ("latent", "digit", "rank")}
+            columns |= {"true": table["true"].cast(pa.float64()), "expected": np.where(expected < 0, np.nan, expected)}
+            parts.append(pa.table(columns | {"predicted": table["predicted"].cast(pa.float64())}).sort_by("latent"))
+        except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
+            raise DataError(f"{path} is no all_data.csv of the article", reason(error)) from error
     return pa.concat_tables(parts) if parts else pa.table({})
 
 
@@ -123,9 +123,12 @@ def _losses(files: dict[Path, re.Match[str]]) -> pyarrow.Table:
     parts = []
     for path, name in files.items():
         try:
-            lists = {key: np.array(json.loads(path.read_text(encoding="utf-8"))[key], np.float64) for key in LOSSES}
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path} does not hold the lists {', '.join(LOSSES)}", str(error)) from error
+            value = json_of(path.read_bytes())
+            lists = {key: np.array(value[key], np.float64) for key in LOSSES}
+            if any(values.ndim != 1 for values in lists.values()):
+                raise ValueError("they are no lists of numbers")
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
+            raise DataError(f"{path} does not hold the lists {', '.join(LOSSES)}", reason(error)) from error
         counts = {len(values) for values in lists.values()}
         if len(counts) > 1:
             raise DataError(f"{path} has lists of different lengths", "it was cut off while being written")

@@ -10,6 +10,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from nlsim.corpus.delphi import boundaries, location_type
+from nlsim.exchange.explanations import module_of
 
 if TYPE_CHECKING:
     from nlsim.api.run import RunView
@@ -26,8 +27,7 @@ def export_cache(run: RunView, folder: Path, files: int = 5) -> Path:
     """
     index = run.latents.index
     reader, rows = index.codes, index.rows
-    facts = run.artifact("cache").json(0, "coder")
-    target = folder / str(facts["hookpoint"]).replace(" ", "")
+    target = folder / module_of(run)
     target.mkdir(parents=True, exist_ok=True)
     place = np.full(rows.count, -1, np.int64)
     place[reader.rows] = np.arange(len(reader.rows))

@@ -5,16 +5,21 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlsim.errors import DataError, UsageError
+from nlsim.foreign import json_of, reason
 
 if TYPE_CHECKING:
     from nlsim.api.run import RunView
 
-LATENT = re.compile(r"(.*)_(?:latent|feature)(\d+)")
+LARGEST = 4_000_000_000
+"""Bytes that a packed file may unpack to."""
+NUMBER = re.compile(r"[0-9]{1,12}")
+LATENT = re.compile(r"(.*)_(?:latent|feature)([0-9]{1,12})")
 """delphi's names of files: MODULE_latent123; older versions wrote feature."""
 
 
@@ -36,8 +41,9 @@ def read_explanations(path: Path) -> dict[int, str]:
         raise DataError(f"{path} is no file of explanations", "give delphi's folder, a Neuronpedia export, or JSON")
     texts: dict[int, str] = {}
     for name, text in pairs:
-        if not str(name).isdigit() or not isinstance(text, str):
-            raise DataError(f"{path} explains {name!r} by {text!r}", "latents are whole numbers, explanations text")
+        if not NUMBER.fullmatch(str(name)) or not isinstance(text, str):
+            told = f"{path} explains {str(name)[:50]!r} by {str(text)[:50]!r}"
+            raise DataError(told, "latents are whole numbers, explanations text")
         if text.strip():
             texts.setdefault(int(name), text.strip())
     return dict(sorted(texts.items()))
@@ -105,7 +111,7 @@ def read_features(path: Path) -> list[int]:
     value = value.get("features", value) if isinstance(value, dict) else value
     rows = value if isinstance(value, list) else []
     numbers = [str(row.get("index") if isinstance(row, dict) else row) for row in rows]
-    if not numbers or not all(number.isdigit() for number in numbers):
+    if not numbers or not all(NUMBER.fullmatch(number) for number in numbers):
         raise DataError(f"{path} is no list of features", 'give [{"modelId", "layer", "index"}, …] or [1, 2, …]')
     return list(dict.fromkeys(map(int, numbers)))
 
@@ -137,12 +143,17 @@ def read_json(path: Path) -> Any:
     if not path.is_file():
         raise UsageError(f"no file {path}", "check the path")
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        data = path.read_bytes()
+        if path.suffix == ".gz":
+            with gzip.open(path) as packed:
+                data = packed.read(LARGEST + 1)
+            if len(data) > LARGEST:
+                raise ValueError(f"it unpacks to more than {LARGEST / 1e9:.0f} GB")
         if ".jsonl" in path.suffixes:
-            return [json.loads(line) for line in data.decode().splitlines() if line.strip()]
-        return json.loads(data)
-    except (OSError, EOFError, ValueError) as error:
-        raise DataError(f"{path} is not readable as JSON", str(error).splitlines()[0]) from error
+            return [json_of(line) for line in data.decode().splitlines() if line.strip()]
+        return json_of(data)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(f"{path} is not readable as JSON", reason(error)) from error
 
 
 def _text(file: Path) -> str:

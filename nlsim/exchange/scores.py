@@ -12,6 +12,7 @@ import numpy as np
 
 from nlsim.errors import DataError, UsageError
 from nlsim.exchange.explanations import latent_files, module_of, read_json
+from nlsim.foreign import reading
 from nlsim.score.questions import Question
 from nlsim.score.results import Answered, score_table
 
@@ -44,7 +45,11 @@ def read_scores(path: Path) -> pyarrow.Table:
     folders = inside or ([path] if path.name in FOLDERS else [])
     if not folders:
         raise DataError(f"{path} has no scorer's folder", f"delphi calls them {', '.join(sorted(FOLDERS))}")
-    records = [_record(n, FOLDERS[folder.name], file) for folder in folders for n, file in latent_files(folder)]
+    records = []
+    for folder in folders:
+        for latent, file in latent_files(folder):
+            with reading(file, "it is no score of delphi"):
+                records.append(_record(latent, FOLDERS[folder.name], file))
     table, believed = (score_table(reading) for reading in zip(*records, strict=True))
     for name in ("auc", "auc_low", "auc_high"):
         table = table.set_column(table.schema.get_field_index(name), name, believed[name])
@@ -120,7 +125,7 @@ def _article_scores(path: Path) -> pyarrow.Table:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [(int(row["feature"]), float(row["balanced_accuracy"])) for row in csv.DictReader(file)]
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise DataError(f"{path} has no columns feature and balanced_accuracy", "give the article's CSV") from error
     empty = score_table([])
     given = {

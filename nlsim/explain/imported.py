@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from nlsim.errors import DataError, UsageError
+from nlsim.errors import DataError, NlsimError, UsageError
 from nlsim.explain.explainer import Evidence, Explanation
+from nlsim.foreign import reason, well_formed
 
 _TEXTS = ("text", "explanation")
 
@@ -65,10 +66,12 @@ def read_texts(path: Path, width: int) -> dict[int, str]:
         raise DataError(f"{path} is no kind of explanation file that is known", "use .json, .parquet or .csv")
     try:
         pairs = list(reader(path))
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError, OSError) as error:
-        reason = f"no {error.args[0]}" if isinstance(error, KeyError) else str(error).split("\n")[0]
+    except NlsimError:
+        raise
+    except Exception as error:  # of JSON, CSV and Parquet readers, and of rows in another form
+        said = f"no {error.args[0]}" if isinstance(error, KeyError) else reason(error)
         raise DataError(
-            f"{path} is not readable as explanations ({reason})", "see docs/explain.md for its form"
+            f"{path} is not readable as explanations ({said})", "see docs/explain.md for its form"
         ) from error
     texts: dict[int, str] = {}
     for name, text in pairs:
@@ -77,7 +80,7 @@ def read_texts(path: Path, width: int) -> dict[int, str]:
             raise DataError(f"{path} explains latent {latent} twice", "keep one of the two")
         if not 0 <= latent < width:
             raise DataError(f"{path} explains latent {latent}", f"the coder has {width} latents, numbered from 0")
-        texts[latent] = " ".join(str(text or "").split())
+        texts[latent] = " ".join(well_formed(str(text or "")).split())
     return texts
 
 
@@ -87,7 +90,7 @@ def _number(name: object, path: Path) -> int:
             raise ValueError
         return int(str(name).strip()) if not isinstance(name, float) else int(name)
     except (ValueError, OverflowError) as error:
-        raise DataError(f"{path} names a latent {name!r}", "latents are whole numbers") from error
+        raise DataError(f"{path} names a latent {str(name)[:50]!r}", "latents are whole numbers") from error
 
 
 def _field(row: dict[str, object]) -> object:

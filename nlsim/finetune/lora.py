@@ -123,6 +123,7 @@ def _in_8_bits(lm: LmConfig, checkpointing: bool) -> Any:
     model = AutoModelForCausalLM.from_pretrained(
         place.path,
         revision=place.revision,
+        trust_remote_code=False,
         dtype=dtype_of(lm, device),
         quantization_config=BitsAndBytesConfig(load_in_8bit=True),
         device_map={"": device},

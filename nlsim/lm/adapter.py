@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlsim.errors import DataError
+from nlsim.foreign import json_of, reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,5 +59,8 @@ def read_card(adapter: str | None) -> Mapping[str, Any] | None:
     path = Path(adapter_folder(adapter)) / CARD if adapter else None
     if path is None or not path.is_file():
         return None
-    card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return card
+    with reading(path, "train the adapter again, or remove the file"):
+        card = json_of(path.read_bytes())
+        if not {"template", "coder", "latents", "documents"} <= card.keys() or not isinstance(card["template"], dict):
+            raise ValueError("it does not say what the adapter was taught")
+        return {**card, "latents": set(card["latents"]), "documents": set(card["documents"])}

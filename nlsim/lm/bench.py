@@ -137,7 +137,9 @@ def _outline(config: LmConfig) -> Any:
 
     location = place_of(config, config.model)
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(location.path, revision=location.revision))
+        return AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(location.path, revision=location.revision, trust_remote_code=False)
+        )
 
 
 def _device(model: Any) -> str:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import threading
 from collections import deque
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
 
 from nlsim import log
-from nlsim.errors import TransientError, UsageError
+from nlsim.errors import DataError, TransientError, UsageError
 from nlsim.lm.config import LmConfig
+from nlsim.log import one_line
 
 T = TypeVar("T")
 
@@ -97,17 +99,21 @@ class Endpoint:
             )
         if url.userinfo:
             raise UsageError("lm.endpoint.base_url holds credentials", f"put the key into ${settings.key_variable}")
+        if url.query or url.fragment:  # where some services take a key
+            raise UsageError("lm.endpoint.base_url has a part after ?", f"put a key into ${settings.key_variable}")
         self.url = str(url)
+        self.answered_by: dict[str, list[str]] = {"model": [], "system_fingerprint": []}
+        """What the server says that it answered with, each once, in order."""
+        self._key = os.environ.get(settings.key_variable, "")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="nlsim-endpoint", daemon=True)
         self._thread.start()
         self._client, self.throttle = asyncio.run_coroutine_threadsafe(self._open(), self._loop).result()
 
     async def _open(self) -> tuple[httpx.AsyncClient, Throttle]:
-        key = os.environ.get(self.config.endpoint.key_variable)
         most = self.config.endpoint.concurrency
         client = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=httpx.Timeout(self.config.endpoint.timeout, connect=min(10.0, self.config.endpoint.timeout)),
             limits=httpx.Limits(max_connections=most, max_keepalive_connections=most),
         )
@@ -136,8 +142,9 @@ class Endpoint:
         for attempt in range(self.config.endpoint.retries + 1):
             async with self.throttle:
                 try:
-                    response = await self._client.post(f"{self.url}/{route}", json=body)
-                except httpx.TransportError as error:
+                    async with asyncio.timeout(self.config.endpoint.timeout):  # httpx limits each read, not the whole
+                        response = await self._client.post(f"{self.url}/{route}", json=body)
+                except (httpx.TransportError, httpx.DecodingError, TimeoutError) as error:
                     response, problem = None, f"{type(error).__name__}: {error}".rstrip(": ")
                 if response is not None and response.status_code == 200:
                     answer = self._read(response)
@@ -157,21 +164,40 @@ class Endpoint:
     def _read(self, response: httpx.Response) -> dict[str, Any] | None:
         try:
             answer = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         if not isinstance(answer, dict):
             return None
-        used = answer.get("usage") or {}
+        self._check_model(answer)
         self.usage.requests += 1
-        self.usage.tokens_in += int(used.get("prompt_tokens") or 0)
-        self.usage.tokens_out += int(used.get("completion_tokens") or 0)
+        self.usage.tokens_in += used(answer, "prompt_tokens")
+        self.usage.tokens_out += used(answer, "completion_tokens")
         self.throttle.succeeded()
         return answer
+
+    def _check_model(self, answer: Mapping[str, Any]) -> None:
+        """Raise DataError when another model answers than before: numbers of two models are not to be mixed.
+
+        Another fingerprint of the system is logged, no more: services answer from several systems at once.
+        """
+        for name, known in self.answered_by.items():
+            said = one_line(str(answer.get(name) or ""))[:100]
+            if not said or said in known:
+                continue
+            if known and name == "model":
+                raise DataError(
+                    f"{self.url} changed its model midway, from {known[0]} to {said}",
+                    "name a fixed version in lm.model, then run the same command again",
+                )
+            if known:
+                log.event("endpoint answers from another system", logging.WARNING, before=known[-1], now=said)
+            known.append(said)
 
     def _refused(self, response: httpx.Response, route: str) -> str:
         """What a passing failure says; any other is raised."""
         status = response.status_code
         said = message_of(response)
+        said = said.replace(self._key, "***") if self._key else said  # some servers repeat it
         if status in (401, 403):
             name = self.config.endpoint.key_variable
             raise UsageError(f"{self.url} rejected the key ({status})", f"set ${name} to a valid one")
@@ -191,7 +217,7 @@ class Endpoint:
     def _delay(self, attempt: int, response: httpx.Response | None) -> float:
         """Seconds to wait: what the server asks for, else growing; never in step with other requests."""
         asked = response.headers.get("retry-after", "") if response is not None else ""
-        delay = float(asked) if asked.replace(".", "", 1).isdigit() else FIRST_DELAY * 2**attempt
+        delay = float(asked) if asked.replace(".", "", 1).isdecimal() else FIRST_DELAY * 2**attempt
         return min(delay, LONGEST_DELAY) * random.uniform(0.75, 1.25)  # noqa: S311 - spreads requests, nothing more
 
     def close(self) -> None:
@@ -216,6 +242,13 @@ def message_of(response: httpx.Response) -> str:
         error = response.json()
         error = error.get("error", error)
         text = str(error.get("message", error) if isinstance(error, dict) else error)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         text = response.text
-    return " ".join(text.split())[:300]
+    return one_line(text)[:300]
+
+
+def used(answer: Mapping[str, Any], name: str) -> int:
+    """A count of tokens that an answer states, 0 where it states none."""
+    usage = answer.get("usage")
+    count = usage.get(name) if isinstance(usage, dict) else None
+    return count if isinstance(count, int) and count > 0 else 0

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from nlsim.errors import DataError, UsageError
+from nlsim.foreign import reason
 from nlsim.lm.adapter import adapter_folder
 from nlsim.lm.config import LmConfig
 from nlsim.subject.config import SubjectConfig
@@ -54,8 +55,10 @@ def load_tokenizer(config: LmConfig) -> Any:
 
     location = place_of(config, config.tokenizer or config.model)
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(location.path, revision=location.revision)
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            location.path, revision=location.revision, trust_remote_code=False
+        )
+    except Exception as error:  # whatever a damaged or foreign folder makes the library raise
         raise load_failure("tokenizer", location, error) from error
     if not tokenizer.encode("text", add_special_tokens=False):  # made up where a folder has no tokenizer files
         raise DataError(
@@ -80,17 +83,21 @@ def load_model(config: LmConfig) -> Any:
         placement = {"device_map": "auto" if config.device == "shard" else {"": device}}
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
-            location.path, revision=location.revision, dtype=dtype_of(config, device), **placement
+            location.path,
+            revision=location.revision,
+            trust_remote_code=False,
+            dtype=dtype_of(config, device),
+            **placement,
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise load_failure("language model", location, error) from error
     except ImportError as error:
         raise UsageError(
-            f"{config.model} needs a package that is not here ({_first_line(error)})",
+            f"{config.model} needs a package that is not here ({reason(error)})",
             "install it, or use lm.engine vllm",
         ) from error
     except torch.OutOfMemoryError as error:
         raise _too_large(config) from error
+    except Exception as error:  # whatever a damaged or foreign folder makes the library raise
+        raise load_failure("language model", location, error) from error
     if any(parameter.is_meta for parameter in model.parameters()):  # accelerate keeps what is left over elsewhere
         raise _too_large(config)
     if config.adapter:
@@ -116,10 +123,8 @@ def _adapted(model: Any, adapter: str) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of transformers, about a name that peft uses
             return PeftModel.from_pretrained(model, adapter_folder(adapter)).merge_and_unload()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(
-            f"adapter {adapter!r} does not fit the model ({_first_line(error)})", "check lm.adapter"
-        ) from error
+    except Exception as error:
+        raise DataError(f"adapter {adapter!r} does not fit the model ({reason(error)})", "check lm.adapter") from error
 
 
 def context_length(model: Any) -> int:
@@ -140,7 +145,3 @@ def check_length(tokens: int, longest: int) -> None:
             f"a prompt has {tokens} tokens, the model takes {longest}",
             "show fewer examples or shorter contexts, or choose a model with a longer context",
         )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from nlsim import log
 from nlsim.errors import UsageError
+from nlsim.foreign import well_formed
 from nlsim.lm.config import LmConfig
-from nlsim.lm.endpoint import Endpoint, RefusedError
+from nlsim.lm.endpoint import Endpoint, RefusedError, used
 from nlsim.lm.engine import Choices, Generation, Sampling
 from nlsim.lm.kept import KeptAnswers
 from nlsim.lm.prompts import IntArray, PromptTree, flatten
@@ -134,7 +135,7 @@ class OpenAIEngine:
         def read(answer: Mapping[str, Any]) -> list[float]:
             table = completion_logprobs(answer)
             names = [(f"token_id:{token}", self.tokenizer.decode([token])) for token in choices]
-            return [max(table.get(name, -math.inf) for name in both) for both in names]
+            return [max(logarithm(table.get(name, -math.inf)) for name in both) for both in names]
 
         body = self._body(tokens, 1, 1.0, logprobs=self.config.endpoint.top_logprobs)
         if self.exact:
@@ -154,7 +155,14 @@ class OpenAIEngine:
         if found is not None:
             self.endpoint.usage.kept += 1
             return found
-        found = read(await self.endpoint.post(route, body))
+        answer = await self.endpoint.post(route, body)
+        try:
+            found = read(answer)
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"the endpoint's answer is none of OpenAI's form ({type(error).__name__})",
+                "check lm.endpoint.base_url: is it OpenAI-compatible?",
+            ) from error
         self.kept.put(key, found)
         return found
 
@@ -183,8 +191,8 @@ class OpenAIEngine:
         def read(answer: Mapping[str, Any]) -> list[Any]:
             choice = first_choice(answer)
             text = (choice.get("message") or {}).get("content") if self.chat else choice.get("text")
-            used = int((answer.get("usage") or {}).get("completion_tokens") or 0)
-            return [str(text or "").removeprefix(opening), used, choice.get("finish_reason") != "length"]
+            tokens = used(answer, "completion_tokens")
+            return [well_formed(str(text or "")).removeprefix(opening), tokens, choice.get("finish_reason") != "length"]
 
         return Generation(*await self._ask("chat/completions" if self.chat else "completions", body, read, opening))
 
@@ -210,6 +218,7 @@ class OpenAIEngine:
             "tokens_in": str(usage.tokens_in),
             "tokens_out": str(usage.tokens_out),
             "cost": f"{usage.cost(self.config):.6f}",
+            "answered_by": ", ".join(said for known in self.endpoint.answered_by.values() for said in known),
         }
 
     def close(self) -> None:
@@ -243,6 +252,14 @@ def first_choice(answer: Mapping[str, Any]) -> Mapping[str, Any]:
         raise UsageError("the endpoint's answer has no choices", "check lm.endpoint.base_url: is it OpenAI-compatible?")
     choice: Mapping[str, Any] = choices[0]
     return choice
+
+
+def logarithm(value: Any) -> float:
+    """A log-probability as a server gives it. Raises ValueError for what is none."""
+    found = float(value)
+    if not found < 1e-3:  # rounding may lift it above 0 by a hair; NaN is none either
+        raise ValueError(f"{found} is no log-probability")
+    return min(found, 0.0) if found > -1e9 else -math.inf
 
 
 def _no_logprobs() -> UsageError:
@@ -282,5 +299,5 @@ def chat_logprobs(answer: Mapping[str, Any], opening: str) -> Mapping[str, float
     table: dict[str, float] = {}
     for top in steps[place]["top_logprobs"] if place is not None else []:
         key = str(top["token"]).strip()
-        table[key] = float(np.logaddexp(table.get(key, -math.inf), top["logprob"]))
+        table[key] = float(np.logaddexp(table.get(key, -math.inf), logarithm(top["logprob"])))
     return table

@@ -39,6 +39,12 @@ PINNED_CLOCK = "{%- macro strftime_now(form) -%}{{ pinned[form] }}{%- endmacro -
 """Put before a chat template that asks for the time: a prompt must be the same tomorrow."""
 
 
+TURN_MARKS = re.compile(
+    r"<\|[^|<>\s]{1,40}\|>|\[/?[A-Z_]{3,24}\]|<</?[A-Z]{2,8}>>|</?s>|<(?:start|end)_of_turn>|<(?:bos|eos)>"
+)
+"""What marks turns in the templates of most families."""
+
+
 class Message(NamedTuple):
     """One turn."""
 
@@ -65,15 +71,18 @@ class Template:
         self.tokenizer = tokenizer
         self.kind = "chat" if tokenizer.chat_template and kind != "base" else "base"
         self._day = datetime.date.fromisoformat(date)
-        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-        marks = sorted((mark for mark in special if len(mark) > 1), key=len, reverse=True)
-        self._marks = re.compile("|".join(map(re.escape, marks))) if marks else None
+        known = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        if self.kind == "chat":  # some templates write marks that are ordinary text
+            known |= set(TURN_MARKS.findall(tokenizer.get_chat_template()))
+        marks = sorted((mark for mark in known if len(mark) > 1), key=len, reverse=True)
+        self._marks = re.compile("|".join(map(re.escape, marks))) if marks else TURN_MARKS
         self._begin = tokenizer.encode("") if self.kind == "base" else []  # BOS, where the tokenizer wants one
 
     def text(self, messages: Sequence[Message], opening: str = "") -> str:
         """The prompt up to and with `opening`, with which the assistant's next turn is made to begin.
 
-        Special tokens spelled out inside a message are broken up, so that text cannot end a turn.
+        Special tokens and the template's marks spelled out inside a message are broken up, so that text cannot end a
+        turn. Of a server's model, whose tokenizer is not known, what usually is one.
         """
         turns = [{"role": message.role, "content": self._defuse(message.content)} for message in messages]
         if self.kind == "base":
@@ -102,9 +111,7 @@ class Template:
         return text
 
     def _defuse(self, content: str) -> str:
-        return (
-            content if self._marks is None else self._marks.sub(lambda found: found[0][0] + " " + found[0][1:], content)
-        )
+        return self._marks.sub(lambda found: found[0][0] + " " + found[0][1:], content)
 
     def encode(self, text: str) -> IntArray:
         """Tokens of a whole prompt as `text` wrote it, with the beginning-of-text token once where the model has one.

@@ -25,10 +25,10 @@ class EmbeddingScorer:
             raise DataError(f"no embedding model in {folder}", "give the folder that save_pretrained wrote")
         from transformers import AutoModel, AutoTokenizer
 
-        self._tokenizer = AutoTokenizer.from_pretrained(folder)
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token or self._tokenizer.unk_token
-        self._model = AutoModel.from_pretrained(folder).eval()
+        self._model = AutoModel.from_pretrained(folder, trust_remote_code=False).eval()
 
     def similarity(self, explanation: str, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         """[texts] cosine of the explanation with each text."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nlsim.simulate.config import SimulateConfig
 
 SENTINEL = "\u2402\u2403"
-"""Stands in a message for what is filled in later."""
+"""Stands in a message for what is filled in later; no text holds it (see `without_sentinel`)."""
 
 
 class Text(NamedTuple):
@@ -137,7 +137,7 @@ class LastPrompts:
             )
         ]
         system = self._wording.last + (SCORED if scored else "")
-        asked = Message("user", question(explanation, SENTINEL, text_first))
+        asked = Message("user", question(without_sentinel(explanation), SENTINEL, text_first))
         whole = self._template.text([Message("system", system), *shots, asked], self._forced.opening)
         before, after = whole.split(SENTINEL)
         return before, after
@@ -145,8 +145,13 @@ class LastPrompts:
 
 def written(template: Template, texts: Sequence[str]) -> list[str]:
     """Texts as the template writes them inside a message: special tokens are broken up, so that none ends a turn."""
-    whole = template.text([Message("user", SENTINEL + SENTINEL.join(texts) + SENTINEL)])
+    whole = template.text([Message("user", SENTINEL + SENTINEL.join(map(without_sentinel, texts)) + SENTINEL)])
     return whole.split(SENTINEL)[1:-1]
+
+
+def without_sentinel(text: str) -> str:
+    """Foreign text with every sentinel in it broken up, so that it cannot move the ends of what is filled in."""
+    return text.replace(SENTINEL, " ".join(SENTINEL))
 
 
 class AllPrompts:

@@ -37,12 +37,12 @@ def check_adapter(
             f"the adapter was taught with other prompts ({', '.join(changed)})",
             "use the settings of simulate and lm that it was trained with: " + json.dumps(card["template"]),
         )
-    if card["coder"] == coder and (known := set(card["latents"]) & set(latents)):
+    if card["coder"] == coder and (known := card["latents"] & set(latents)):
         raise UsageError(
             f"the adapter was taught {len(known)} of the latents asked about, as {min(known)}",
             "choose others: latents.part keeps two runs apart",
         )
-    if seen := set(card["documents"]) & set(documents):
+    if seen := card["documents"] & set(documents):
         raise UsageError(
             f"the adapter was taught with {len(seen)} of the documents asked about, as {min(seen)}",
             "give both runs the same corpus.seed and corpus.fractions",

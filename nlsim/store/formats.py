@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from nlsim.errors import DataError
+from nlsim.foreign import json_of
 from nlsim.store.objects import BufferReader
 
 if TYPE_CHECKING:
@@ -86,16 +88,20 @@ def header_size(beginning: bytes) -> int:
 def parse_header(header: bytes, size: int) -> dict[str, Placed]:
     """Where the arrays lie in an object of `size` bytes. Raises ValueError unless the safetensors header is sound."""
     placed = {}
-    for name, entry in json.loads(header[8:]).items():
+    entries = json_of(header[8:])
+    if not isinstance(entries, dict):
+        raise ValueError("the header names no arrays")
+    for name, entry in entries.items():
         if name == "__metadata__":
             continue
         try:
             dtype, shape, (begin, end) = DTYPES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"array {name} has no usable entry") from error
+        if not all(isinstance(number, int) and number >= 0 for number in (*shape, begin, end)):
+            raise ValueError(f"array {name} has no usable entry")
         array = Placed(dtype, shape, len(header) + begin)
-        sound = all(isinstance(number, int) and number >= 0 for number in (*shape, begin, end))
-        if not sound or end - begin != array.size or len(header) + end > size:
+        if end - begin != dtype.itemsize * math.prod(shape) or len(header) + end > size:
             raise ValueError(f"array {name} does not fit its object")
         placed[name] = array
     return placed

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
@@ -95,9 +94,9 @@ class Subject:
         _quiet()
         try:
             model = AutoModelForCausalLM.from_pretrained(
-                location.path, revision=location.revision, dtype=getattr(torch, config.dtype)
+                location.path, revision=location.revision, trust_remote_code=False, dtype=getattr(torch, config.dtype)
             )
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        except Exception as error:  # whatever a damaged or foreign folder makes the library raise
             raise load_failure("model", location, error) from error
         placed: PreTrainedModel = nn.Module.to(model, device)  # transformers types its own `to` wrongly
         return cls(placed, config)

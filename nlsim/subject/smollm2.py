@@ -93,8 +93,10 @@ def _convert(gguf: Path, target: Path) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+    loaded = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, trust_remote_code=False, dtype=torch.float32
+    )
     # The loaded model is tied to its quantizer; a plain one with the same weights is an ordinary checkpoint.
     settings: dict[str, Any] = loaded.config.to_dict()
     for key in ("quantization_config", "_name_or_path", "architectures"):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nlsim.errors import DataError, UsageError
+from nlsim.foreign import reason
 from nlsim.subject.config import SubjectConfig
 from nlsim.subject.locate import Location, locate
 
@@ -27,8 +28,8 @@ def load_tokenizer(config: SubjectConfig) -> PreTrainedTokenizerFast:
     location = locate(config)
     transformers.utils.logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(location.path, revision=location.revision)
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(location.path, revision=location.revision, trust_remote_code=False)
+    except Exception as error:  # whatever a damaged or foreign folder makes the library raise
         raise load_failure("tokenizer", location, error) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UsageError(
@@ -59,9 +60,9 @@ def bos_token(tokenizer: PreTrainedTokenizerFast) -> int:
 
 def load_failure(part: str, location: Location, error: Exception) -> DataError:
     """One line for a model that cannot be loaded, with what to do about the likely cause."""
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    said = reason(error)
     if location.local:
-        return DataError(f"cannot load the {part} in {location.path} ({reason})", "the folder is damaged or incomplete")
+        return DataError(f"cannot load the {part} in {location.path} ({said})", "the folder is damaged or incomplete")
     text = str(error).lower()
     if "gated" in text or "401" in text or "403" in text:
         todo = "accept its licence on huggingface.co, then set HF_TOKEN"
@@ -69,4 +70,4 @@ def load_failure(part: str, location: Location, error: Exception) -> DataError:
         todo = f"check the revision {location.revision}"
     else:
         todo = "check the name and the network; `nlsim plan` prints the commands that download it elsewhere"
-    return DataError(f"cannot load the {part} of {location.path} from the Hugging Face hub ({reason})", todo)
+    return DataError(f"cannot load the {part} of {location.path} from the Hugging Face hub ({said})", todo)

@@ -2,123 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from lm_server import KEY, Reply, Server, chat_digits, digits, prompts, top
 
 from nlsim.errors import TransientError, UsageError
-from nlsim.lm import endpoint as endpoint_module
 from nlsim.lm.config import LmConfig
 from nlsim.lm.engine import Sampling
 from nlsim.lm.openai import Characters, OpenAIEngine, chat_logprobs
-from nlsim.lm.prompts import PromptTree, from_prompts, leaf
+from nlsim.lm.prompts import PromptTree, leaf
 from nlsim.lm.templates import Message, Template
-
-KEY = "sk-test-4f9d2b"
-Reply = tuple[int, dict[str, str], Any]
-
-
-class Server:
-    """Answers with `reply(path, body, number of the request)`; keeps what it was asked."""
-
-    def __init__(self) -> None:
-        self.reply: Callable[[str, dict[str, Any], int], Reply] = chat_digits
-        self.asked: list[tuple[str, dict[str, Any], dict[str, str]]] = []
-        self.busy = self.most_busy = 0
-        self.lock = threading.Lock()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                with outer.lock:
-                    outer.asked.append((self.path, body, dict(self.headers)))
-                    number = len(outer.asked)
-                    outer.busy += 1
-                    outer.most_busy = max(outer.most_busy, outer.busy)
-                status, headers, answer = outer.reply(self.path, body, number)
-                with outer.lock:
-                    outer.busy -= 1
-                if status == 0:  # die without a word
-                    self.close_connection = True
-                    return
-                data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-                self.send_response(status)
-                for name, value in {"content-length": str(len(data)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        class Http(ThreadingHTTPServer):
-            def handle_error(self, *_: Any) -> None:
-                """A client that has gone is no news."""
-
-        self.http = Http(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
-        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
-
-
-def top(token: str, logprob: float) -> dict[str, Any]:
-    return {"token": token, "logprob": logprob}
-
-
-def chat_digits(path: str, body: dict[str, Any], number: int) -> Reply:
-    """The digit is the number of letters in the last message, mod 10; it gets probability 3/4, its neighbour 1/8."""
-    digit = len(body["messages"][-1]["content"]) % 10
-    tops = [top(str(digit), np.log(0.75)), top(f" {digit}", np.log(0.0625)), top(str((digit + 1) % 10), np.log(0.125))]
-    message = {"choices": [{"logprobs": {"content": [{"token": str(digit), "top_logprobs": tops}]}}]}
-    return 200, {}, {**message, "usage": {"prompt_tokens": 11, "completion_tokens": 1}}
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    made = Server()
-    yield made
-    made.http.shutdown()
-    made.http.server_close()
-
-
-@pytest.fixture
-def make(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., OpenAIEngine]]:
-    monkeypatch.setattr(endpoint_module, "FIRST_DELAY", 0.001)
-    monkeypatch.setattr(endpoint_module, "LONGEST_DELAY", 0.004)
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("NLSIM_CACHE", str(tmp_path))
-    engines = []
-
-    def build(**settings: Any) -> OpenAIEngine:
-        options = {"base_url": server.url, "concurrency": 8, "retries": 6, **settings}
-        prices = {"input": 2.0, "output": 10.0}
-        engines.append(OpenAIEngine(LmConfig(model="m", engine="openai", endpoint=options, prices=prices)))
-        return engines[-1]
-
-    yield build
-    for engine in engines:
-        engine.close()
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert not any(KEY.encode() in path.read_bytes() for path in files)  # the key is written nowhere
-
-
-def prompts(engine: OpenAIEngine, lengths: list[int]) -> PromptTree:
-    template = Template(engine.tokenizer)
-    texts = [template.text([Message("system", "s"), Message("user", "x" * n)]) for n in lengths]
-    return from_prompts([template.encode(text) for text in texts])
-
-
-def digits() -> list[int]:
-    return [ord(digit) for digit in "0123456789"]
 
 
 def test_choices_with_missing_mass(make: Callable[..., OpenAIEngine]) -> None:
