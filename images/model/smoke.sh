@@ -7,4 +7,6 @@ run "$image" --version
 run "$image" doctor
 run --entrypoint python "$image" -c 'import os, torch, transformers; assert float(torch.ones(3) @ torch.ones(3)) == 3; assert os.getuid() == 10001'
 if run --entrypoint sh "$image" -c true 2>/dev/null; then echo "$image has a shell"; exit 1; fi
+# by the files' own modes: on a root that is not mounted read-only
+"$docker" run --rm --network none --entrypoint python "$image" -c "$(cat "$(dirname "$0")/../scan.py")"
 echo "$image is in order"

@@ -17,9 +17,10 @@ import pytest
 import yaml
 from byte_models import byte_tokenizer, write_model
 from command import nlsim_here
+from planted_folder import write_folder
 from safetensors.torch import load_file, save_file
 
-from nlsim.coders.planted import LATENTS, Planted
+from nlsim.coders.planted import LATENTS
 from nlsim.pipeline.pipeline import Pipeline
 from nlsim.pipeline.run import Run
 from nlsim.pipeline.runner import sole_runner
@@ -52,27 +53,7 @@ def nlsim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The planted model and coder, its text, and a language model that answers nonsense."""
-    path = tmp_path_factory.mktemp("planted")
-    Planted().write(path, texts=80)
-    write_model(path / "nonsense", byte_tokenizer(), says="!")
-    rows = {"train": 0, "explain": 24, "score": 12, "calibrate": 4, "evaluate": 4}
-    config = {
-        "name": "bad",
-        "corpus": {
-            "source": {"kind": "files", "paths": [str(path / "text.jsonl")]},
-            "rows": rows,
-            "fractions": {"train": 0, "explain": 0.4, "score": 0.3, "calibrate": 0.15, "evaluate": 0.15},
-        },
-        "subject": {"model": str(path / "subject"), "device": "cpu"},
-        "coder": {"path": str(path / "coder.safetensors")},
-        "latents": {"choose": "listed", "ids": [0, 1, 2]},
-        "lm": {"model": str(path / "nonsense"), "device": "cpu"},
-        "score": {"examples": 2, "others": 2},
-        "simulate": {"calibration_rows": 2, "evaluation_rows": 2, "shots": 0, "positions": "last"},
-    }
-    (path / "bad.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    return path
+    return write_folder(tmp_path_factory.mktemp("planted"))
 
 
 @pytest.fixture

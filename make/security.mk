@@ -1,0 +1,23 @@
+# Dependencies: advisories and lists of components. The long form of the fuzz tests. See docs/security.md.
+PIP_AUDIT := pip-audit==2.10.1
+CYCLONEDX := cyclonedx-bom==7.5.0
+LOCKS := requirements.lock $(wildcard images/*/requirements.lock)
+EXAMPLES ?= 2000
+
+.PHONY: audit
+audit: $(UV) ## Ask the advisory database about every pinned dependency (needs a network).
+	@failed=0; for lock in $(LOCKS); do echo "$$lock"; \
+	  $(UV) tool run --from $(PIP_AUDIT) pip-audit --requirement $$lock --require-hashes --disable-pip --progress-spinner off || failed=1; \
+	  done; exit $$failed
+
+.PHONY: sbom
+sbom: $(UV) ## A CycloneDX list of components per image, from its lock: dist/sbom/IMAGE.json.
+	@mkdir -p dist/sbom
+	@for image in $(IMAGES); do \
+	  $(UV) tool run $(UV_TOOL_FLAGS) --from $(CYCLONEDX) cyclonedx-py requirements images/$$image/requirements.lock \
+	    --pyproject pyproject.toml --output-reproducible --of JSON -o dist/sbom/$$image.json || exit 1; \
+	  echo "dist/sbom/$$image.json"; done
+
+.PHONY: fuzz
+fuzz: $(INSTALLED) ## The fuzz tests with EXAMPLES=2000 of each kind.
+	NLSIM_FUZZ_EXAMPLES=$(EXAMPLES) OMP_NUM_THREADS=1 $(BIN)/pytest -n auto tests/fuzz tests/lm/test_faults.py $(PYTEST_ARGS)
