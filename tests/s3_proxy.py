@@ -10,7 +10,13 @@ from urllib.parse import urlsplit
 
 PAGES = {"html": b"<!doctype html><p>Please log in", "xhtml": b"<html><body>Please log in</body></html>"}
 
-ERRORS = {"500": (500, ""), "503": (503, "SlowDown"), "409": (409, ""), "skewed": (403, "RequestTimeTooSkewed")}
+ERRORS = {
+    "500": (500, ""),
+    "503": (503, "SlowDown"),
+    "409": (409, ""),
+    "404": (404, "NoSuchKey"),
+    "skewed": (403, "RequestTimeTooSkewed"),
+}
 """Status, and S3's code in the body if there is one."""
 ERROR = "<Error><Code>{}</Code></Error>"
 
@@ -35,7 +41,7 @@ class Proxy:
     """Passes HTTP on to `target`, except what `fault` names: it is asked with each request's method and path.
 
     Faults of the request: "reset" (it is not passed on and the connection is closed), "garbled" (one byte of what is
-    uploaded changed), "500", "503", "409", "skewed", "html", "xhtml" (that answer, it is not passed on).
+    uploaded changed), "500", "503", "409", "404", "skewed", "html", "xhtml" (that answer, it is not passed on).
 
     Faults of the answer: "lost" (it is not passed back), "truncated" (half of the body, then the connection is closed),
     "short" (half of the body, said to be all), "flipped" (one byte of the body changed), "checksum" (another checksum

@@ -11,11 +11,8 @@ import numpy as np
 from nlsim.errors import DataError
 from nlsim.store import formats
 from nlsim.store.formats import BLOCK, DIGEST, Placed
-from nlsim.store.objects import DamagedObjectError, Objects
+from nlsim.store.objects import REREADS, DamagedObjectError, Objects
 from nlsim.store.records import ObjectRecord
-
-REREADS = 3
-"""Bytes from a remote store that arrive wrong are asked for this many times: they may be damaged on the way only."""
 
 
 class ArrayObject:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nlsim.errors import DataError, IncompleteError
-from nlsim.store.arrays import REREADS, ArrayObject
+from nlsim.store.arrays import ArrayObject
 from nlsim.store.formats import parse_table
-from nlsim.store.objects import DamagedObjectError, MissingObjectError, Objects
+from nlsim.store.objects import DamagedObjectError, MissingObjectError, Objects, insist
 from nlsim.store.records import PER_FOLDER, CommitRecord, ObjectRecord, commit_key, commit_prefixes, shard_of
 from nlsim.store.writer import ShardWriter
 
@@ -204,7 +204,7 @@ class Artifact:
         key = f"{self.root}/{commit_key(shard)}"
         name = f"{self.objects.url}/{key}"
         try:
-            record = _insist(lambda: CommitRecord.from_bytes(self.objects.get(key), name), self.objects)
+            record = insist(lambda: CommitRecord.from_bytes(self.objects.get(key), name), self.objects)
         except MissingObjectError:
             raise IncompleteError(f"{self.stage} lacks shard {shard}", "run it first: `nlsim run`") from None
         if (record.stage, record.fingerprint, record.shard) != (self.stage, self.fingerprint, shard):
@@ -252,7 +252,7 @@ class Artifact:
             return data
 
         try:
-            return _insist(read, self.objects)
+            return insist(read, self.objects)
         except MissingObjectError as error:
             raise DamagedObjectError(self._name(record), "it is gone") from error
 
@@ -289,19 +289,9 @@ class Artifact:
                 raise DamagedObjectError(self._name(record), "its SHA-256 is not the one that was committed")
 
         try:
-            _insist(check, self.objects)
+            insist(check, self.objects)
         except MissingObjectError as error:
             raise DamagedObjectError(self._name(record), "it is gone") from error
-
-
-def _insist(read: Callable[[], T], objects: Objects) -> T:
-    """`read()`, again where what came looks damaged but may only have been so on the way."""
-    for _ in range(0 if objects.is_local else REREADS - 1):
-        try:
-            return read()
-        except DamagedObjectError:
-            continue
-    return read()
 
 
 def _map_ahead(work: Callable[[U], T], items: Iterable[U]) -> Iterator[T]:

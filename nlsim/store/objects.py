@@ -6,10 +6,12 @@ import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from nlsim.errors import DataError, UsageError
+
+T = TypeVar("T")
 
 Data = bytes | Path | Sequence[memoryview]
 """What can be stored: bytes, a file's bytes, or buffers that follow each other (nothing is copied to join them)."""
@@ -88,6 +90,20 @@ class Objects(Protocol):
 
         With `remove` they are removed as they are yielded.
         """
+
+
+REREADS = 3
+"""Bytes from a remote store that arrive wrong are asked for this many times: they may be damaged on the way only."""
+
+
+def insist(read: Callable[[], T], objects: Objects) -> T:
+    """`read()`, again where what came from a remote store looks damaged but may only have been so on the way."""
+    for _ in range(0 if objects.is_local else REREADS - 1):
+        try:
+            return read()
+        except DamagedObjectError:
+            continue
+    return read()
 
 
 def open_objects(url: str | Path, moved: Moved | None = None) -> Objects:

@@ -22,7 +22,7 @@ import botocore.session
 from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError
 from botocore.parsers import ResponseParserError
 from botocore.utils import parse_timestamp
 from s3transfer.exceptions import RetriesExceededError
@@ -31,6 +31,7 @@ from nlsim.errors import TransientError, UsageError
 from nlsim.store import directory, s3_errors
 from nlsim.store.cache import cached, file_sha256
 from nlsim.store.objects import (
+    REREADS,
     BufferReader,
     DamagedObjectError,
     Data,
@@ -129,12 +130,18 @@ class S3Objects:
             return b""
         if start or length is not None:
             place["Range"] = f"bytes={start}-" if length is None else f"bytes={start}-{start + length - 1}"
-        nothing = s3_errors.MISSING | s3_errors.PAST_END
-        read = self._call_unless(nothing, lambda s3: s3.get_object(**place)["Body"].read())
+
+        def fetch(s3: S3Client) -> bytes:
+            try:
+                return s3.get_object(**place)["Body"].read()
+            except ClientError as error:
+                if s3_errors.code_of(error) in s3_errors.PAST_END:
+                    return b""
+                raise
+
+        read = self._call_unless(s3_errors.MISSING, fetch, key)
         if read is None:
-            if self.info(key) is None:
-                raise self._missing(key)
-            return b""
+            raise self._missing(key)
         if self._moved and len(read) >= PART:
             self._moved(len(read))
         return read
@@ -178,7 +185,7 @@ class S3Objects:
                 return True
 
             for last in (False, True):  # what arrives wrong once may have been damaged on the way
-                if not self._call_unless(s3_errors.MISSING, fetch):
+                if not self._call_unless(s3_errors.MISSING, fetch, key):
                     raise self._missing(key)
                 if not sha256 or file_sha256(path) == sha256:
                     return
@@ -242,8 +249,8 @@ class S3Objects:
         assert answer is not None  # noqa: S101
         return answer
 
-    def _call_unless(self, codes: Collection[str], request: Callable[[S3Client], T]) -> T | None:
-        """What the request returns; None when it fails with one of the codes."""
+    def _call_unless(self, codes: Collection[str], request: Callable[[S3Client], T], key: str = "") -> T | None:
+        """What the request returns; None when it fails with one of the codes. `key`: of the object that it reads."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return request(self._s3())
@@ -251,6 +258,8 @@ class S3Objects:
                 error = s3_errors.cause(failure)
                 if s3_errors.code_of(error) in codes:
                     return None
+                if key and attempt >= REREADS and isinstance(error, FlexibleChecksumError):
+                    raise DamagedObjectError(f"{self.url}/{key}", "the store's own checksum does not match") from error
                 if attempt == ATTEMPTS or not s3_errors.worth_repeating(error):
                     raise s3_errors.clear_error(error, self.url) from error
                 time.sleep(PAUSE_SECONDS * 2**attempt * random.random())  # noqa: S311

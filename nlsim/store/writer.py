@@ -15,7 +15,7 @@ from nlsim import __version__
 from nlsim.base import canonical_json
 from nlsim.errors import DataError, TransientError
 from nlsim.store import formats
-from nlsim.store.objects import Data, MissingObjectError, Objects
+from nlsim.store.objects import Data, MissingObjectError, Objects, insist
 from nlsim.store.records import NAME, CommitRecord, ObjectRecord, commit_key
 
 if TYPE_CHECKING:
@@ -130,9 +130,8 @@ class ShardWriter:
                 self._objects.delete(self._kept_key(name) for name in sorted(self._kept))
             return mine
         try:
-            theirs = CommitRecord.from_bytes(
-                self._objects.get(self._commit_key), f"{self._objects.url}/{self._commit_key}"
-            )
+            name = f"{self._objects.url}/{self._commit_key}"
+            theirs = insist(lambda: CommitRecord.from_bytes(self._objects.get(self._commit_key), name), self._objects)
         except MissingObjectError as error:
             raise TransientError(
                 f"{self._objects.url}/{self._commit_key} was withdrawn while this shard was being committed",

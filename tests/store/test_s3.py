@@ -1,17 +1,16 @@
 """S3 that misbehaves: every fault is either overcome or one clear line; no wrong byte is ever accepted."""
 
-import random
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import fault_soak
 import numpy as np
 import pytest
 
 from nlsim.errors import NlsimError, TransientError, UsageError
 from nlsim.store import s3_errors
 from nlsim.store.artifact import Artifact, ShardWriter
-from nlsim.store.objects import DamagedObjectError, open_objects
+from nlsim.store.objects import DamagedObjectError, MissingObjectError, open_objects
 from nlsim.store.s3 import S3Objects, make_client
 
 Write = Callable[[ShardWriter], None]
@@ -57,7 +56,27 @@ def test_a_commit_that_never_gets_an_answer_keeps_its_data(proxy: Any, s3_url: s
     assert artifact.verify() == []
 
 
-@pytest.mark.parametrize("fault", ["reset", "truncated", "short", "flipped", "500", "503"])
+def test_an_object_that_appears_after_it_was_asked_for_was_not_there(proxy: Any, s3_url: str) -> None:
+    """Another runner writes it between two requests: it must not pass for an empty one."""
+    objects = open_objects(s3_url)
+    objects.put("lineage.json", b"{}")
+    proxy.fail("404", "GET", "lineage.json")
+    with pytest.raises(MissingObjectError):
+        objects.get("lineage.json")
+    assert objects.get("lineage.json") == b"{}"
+    assert objects.get("lineage.json", 2, 5) == b"", "what begins at the end is empty"
+
+
+def test_a_checksum_of_the_store_that_stays_wrong_is_damage(proxy: Any, s3_url: str) -> None:
+    objects = open_objects(s3_url)
+    objects.put("a", b"hello")
+    proxy.fail("checksum", "GET", "a", times=100)
+    for read in (lambda: objects.get("a"), lambda: objects.local("a")):
+        with pytest.raises(DamagedObjectError, match=r"/a is damaged \(the store's own checksum does not match\)"):
+            read()
+
+
+@pytest.mark.parametrize("fault", ["reset", "truncated", "short", "flipped", "checksum", "slow", "500", "503"])
 def test_a_read_that_fails_once_is_made_again(proxy: Any, s3_url: str, write: Write, fault: str) -> None:
     artifact = Artifact(open_objects(s3_url), "cache", "00", 1)
     writer = artifact.begin(0)
@@ -93,50 +112,14 @@ def test_bytes_that_stay_wrong_are_refused(proxy: Any, s3_url: str, write: Write
             read()
 
 
-def test_random_faults_lose_nothing_and_no_wrong_byte_is_accepted(proxy: Any, s3_url: str, write: Write) -> None:
-    """Two requests of five fail, each in a way drawn at random; shards are tried until they are committed."""
-    generator = random.Random(3)
-    happened: Counter[str] = Counter()
-
-    def fault(method: str, path: str) -> str | None:
-        if generator.random() >= 0.4:
-            return None
-        # Lists and errors carry no checksum: of these the connection can break, but they cannot lie.
-        lies = (
-            ["truncated", "short", "flipped"] if method == "GET" and ("/data/" in path or "/_commit/" in path) else []
-        )
-        chosen = generator.choice(["reset", "lost", "500", "503", "409", *lies])
-        happened[chosen] += 1
-        return chosen
-
-    artifact = Artifact(open_objects(s3_url), "cache", "00", 4)
-    proxy.fault = fault
-    for shard in range(4):
-        for _ in range(1000):
-            try:
-                writer = artifact.begin(shard)
-                write(writer)
-                writer.commit()
-                break
-            except TransientError:
-                continue
-    read = 0
-    for _ in range(20):
-        try:
-            reader = Artifact(artifact.objects, "cache", "00", 4)
-            assert reader.read(0, "raw.bin") == b"hello"
-            assert reader.table(1, "stats").to_pydict() == {"latent": [1, 2, 3]}
-            assert reader.array(2, "codes", "one").tolist() == [1.0, 1.0, 1.0]
-            read += 1
-        except (TransientError, DamagedObjectError):
-            continue
-    proxy.fault = lambda _method, _path: None
-    assert read
-    assert len(happened) == 8
-    reader = Artifact(artifact.objects, "cache", "00", 4)
-    assert reader.complete
-    assert reader.verify() == []
-    assert len({reader.record(shard).objects["codes.safetensors"].sha256 for shard in range(4)}) == 1
+def test_many_faults_lose_nothing_and_no_wrong_byte_is_accepted(proxy: Any, s3_url: str) -> None:
+    """One request of three fails, each in a way drawn at random; `bench/soak.py --faults` does it for longer."""
+    soaked = fault_soak.soak(proxy, s3_url, wanted=100, seed=3)
+    assert set(fault_soak.ANY_REQUEST) <= set(soaked.faults)
+    assert len(soaked.faults) >= 9
+    assert soaked.shards >= 3
+    assert soaked.attempts > soaked.shards
+    assert soaked.reads
 
 
 def test_uploads_that_never_finished_are_found_and_removed(s3_url: str) -> None:
