@@ -7,7 +7,7 @@ EXAMPLES ?= 2000
 .PHONY: audit
 audit: $(UV) ## Ask the advisory database about every pinned dependency (needs a network).
 	@failed=0; for lock in $(LOCKS); do echo "$$lock"; \
-	  $(UV) tool run --from $(PIP_AUDIT) pip-audit --requirement $$lock --require-hashes --disable-pip --progress-spinner off || failed=1; \
+	  $(UV) tool run --from $(PIP_AUDIT) pip-audit --requirement $$lock --require-hashes --disable-pip --strict --progress-spinner off || failed=1; \
 	  done; exit $$failed
 
 .PHONY: sbom
