@@ -12,6 +12,8 @@ from nlsim.log import printable_json
 if TYPE_CHECKING:
     from nlsim.pipeline.run import Run
 
+TIMELINE = "report/timeline.html"
+
 
 @click.command()
 @click.option("--run", "url", metavar="URL", required=True, envvar="NLSIM_RUN", help="Folder or s3:// URL of the run.")
@@ -19,10 +21,11 @@ if TYPE_CHECKING:
 @click.option("--json", "form", flag_value="json", help="The same as --format json: every number of the report.")
 @click.option(
     "--page",
-    type=click.Choice(["report", "interactive"]),
+    type=click.Choice(["report", "interactive", "timeline"]),
     default="report",
     show_default=True,
-    help="`interactive`: continuations of prompts, token by token; computes what it still needs.",
+    help="`interactive`: continuations of prompts, token by token; computes what it still needs. `timeline`: who did "
+    "what when, complete or not.",
 )
 def report(url: str, form: str, page: str) -> None:
     """Make the report of a run whose stages are complete, and print it as text, Markdown or JSON, or where the page
@@ -34,6 +37,12 @@ def report(url: str, form: str, page: str) -> None:
     run = Run.open(url)
     if page == "interactive":
         make_interactive(run)
+        return
+    if page == "timeline":
+        from nlsim.report.timeline import timeline
+
+        run.files.put(TIMELINE, timeline(run).encode())
+        click.echo(f"{run.url.rstrip('/')}/{TIMELINE}")
         return
     with stoppable():
         execute_shard(run, "report", 0, LineReporter())

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from nlsim.report.embed import chunk, script_json
 from nlsim.report.frame import framed
 from nlsim.report.heat import Heat
+from nlsim.report.spans import Spans
 from nlsim.report.svg import Dots, Lines
 from nlsim.report.tables import Table, plain
 
@@ -19,7 +20,7 @@ LATENTS_PER_CHUNK = 32
 class Figure(NamedTuple):
     """A drawing with its caption and the numbers it shows."""
 
-    drawing: Lines | Dots | Heat
+    drawing: Lines | Dots | Heat | Spans
     caption: str
     """What is shown, what the intervals are, and n."""
     table: Table | None = None
@@ -75,7 +76,7 @@ def html(story: Story) -> str:
         f'<nav aria-label="Sections"><ul>{navigation}</ul></nav>\n<main>\n',
         f'<section id="finding" aria-label="Finding"><p class="headline">{escape(story.headline)}</p>',
         f'<ul class="findings">{findings}</ul></section>\n',
-        *(_part(part) for part in story.parts),
+        *(section(part) for part in story.parts),
         _browser(story.browser),
         _provenance(story),
         "</main>\n",
@@ -116,7 +117,8 @@ def tables(story: Story) -> dict[str, Table]:
     return found
 
 
-def _part(part: Part) -> str:
+def section(part: Part) -> str:
+    """A part as HTML."""
     return (
         f'<section id="{part.anchor}" aria-labelledby="{part.anchor}-title"><h2 id="{part.anchor}-title">'
         f"{escape(part.title)}</h2>{''.join(_item(item) for item in part.items)}</section>\n"
