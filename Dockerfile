@@ -44,14 +44,16 @@ RUN --mount=type=cache,target=/root/.cache/uv,sharing=locked \
     python3 -m venv --without-pip /opt/nlsim \
     && /opt/build/bin/uv pip install --quiet --python /opt/nlsim --no-deps --require-hashes -r /tmp/requirements.lock
 
-# The project, built once and laid over each image's dependencies as a layer of its own.
+# The project, built once and laid over each image's dependencies as a layer of its own. uv leaves a lock that anyone may
+# write to; the one here covers that of the dependencies.
 FROM builder AS project
 COPY pyproject.toml README.md LICENSE /src/
 COPY argo /src/argo
 COPY nlsim /src/nlsim
 RUN cd /src && /opt/build/bin/hatchling build -t wheel -d /tmp/dist \
     && python3 -m venv --without-pip /opt/nlsim \
-    && /opt/build/bin/uv pip install --quiet --python /opt/nlsim --no-deps /tmp/dist/*.whl
+    && /opt/build/bin/uv pip install --quiet --python /opt/nlsim --no-deps /tmp/dist/*.whl \
+    && chmod 444 /opt/nlsim/.lock
 
 FROM scratch AS runtime
 COPY --from=system /rootfs /
