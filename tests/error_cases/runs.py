@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import workers
 from safetensors.torch import load_file, save_file
 
 from error_cases.bench import Bench, Case, Said, case
@@ -301,3 +302,17 @@ def _(bench: Bench) -> Said:
     record.chmod(0o644)
     record.write_bytes(record.read_bytes().replace(b'"values":10', b'"values":11'))
     return bench.toy("--until", "squares")
+
+
+@case("a stored configuration that was altered, or an `--update` that was cut short")
+def _(bench: Bench) -> Said:
+    assert bench.toy("--until", "numbers").code == 0
+    config = bench.tmp / "run" / "config.yaml"
+    config.write_bytes(config.read_bytes().replace(b"seed: 0", b"seed: 1", 1))
+    return bench.nlsim("run", "--run", bench.tmp / "run", "--until", "squares")
+
+
+@case("a worker process that was killed")
+def _(bench: Bench) -> Said:
+    bench.patch.setattr("nlsim.pipeline.runner._work", workers.die)
+    return bench.toy("--until", "numbers", "--workers", 2)

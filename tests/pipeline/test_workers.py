@@ -1,4 +1,4 @@
-"""Worker processes that are killed, or whose runner is."""
+"""Worker processes whose runner is killed. (Workers that are killed: tests/error_cases.)"""
 
 import os
 import signal
@@ -9,20 +9,10 @@ import pytest
 import workers
 
 from nlsim.config import Config
-from nlsim.errors import TransientError
 from nlsim.pipeline import runner
 from nlsim.pipeline.pipeline import Pipeline
 from nlsim.pipeline.run import Run
 from nlsim.progress import SilentReporter
-
-
-def test_a_killed_worker_is_one_clear_line(
-    toy_pipeline: Pipeline, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = Run.create(str(tmp_path), config)
-    monkeypatch.setattr(runner, "_work", workers.die)
-    with pytest.raises(TransientError, match=r"a worker process of numbers was killed, perhaps for want of memory.*"):
-        runner._in_processes(run, "numbers", [0, 1, 2, 3], 2, SilentReporter())
 
 
 def test_workers_end_with_a_runner_that_is_killed(
