@@ -82,7 +82,8 @@ def faults(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         os.environ["AWS_ENDPOINT_URL"] = proxy.url
         s3.PART = 5 << 20
         started = time.perf_counter()
-        soaked = fault_soak.soak(proxy, f"s3://{BUCKET}/faults", arguments.faults, arguments.seed, part=s3.PART)
+        url = f"s3://{BUCKET}/faults"
+        soaked = fault_soak.soak(proxy, url, arguments.faults, arguments.seed, rate=0.5, part=s3.PART)
         return {**soaked._asdict(), "seconds": round(time.perf_counter() - started, 1)}
 
 
