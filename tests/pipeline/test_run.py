@@ -154,6 +154,14 @@ def test_the_note_of_a_dead_runner_is_taken_over(toy_pipeline: Pipeline, config:
         assert finish(run) == [4, 4, 1]
 
 
+@pytest.mark.parametrize("note", [b"{", b"[]", b"{}"])
+def test_a_damaged_note_is_no_runner(toy_pipeline: Pipeline, config: Config, tmp_path: Path, note: bytes) -> None:
+    run = Run.create(str(tmp_path), config)
+    run.files.put(RUNNER, note)
+    with sole_runner(run.files):
+        assert json.loads(run.files.get(RUNNER))["pid"] == os.getpid()
+
+
 def test_ten_runners_at_once_leave_the_same_bytes(toy_pipeline: Pipeline, config: Config, tmp_path: Path) -> None:
     alone = Run.create(str(tmp_path / "alone"), config)
     finish(alone)
