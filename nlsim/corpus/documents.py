@@ -1,7 +1,8 @@
 """Named documents, whatever they come from."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple
 
 from nlsim.corpus.chat import Message
 from nlsim.corpus.config import BuiltinSource, FilesSource, Source, TokensSource
@@ -17,24 +18,58 @@ class Document(NamedTuple):
     """The turns of a conversation; `text` is then only what tells it from others."""
 
 
-def open_documents(source: Source) -> Iterator[Document]:
-    """The source's documents in a fixed order, read as they are asked for.
+class Place(NamedTuple):
+    """How far a source has been read; plain JSON."""
 
-    Raises DataError when the source is missing, unreadable, or lacks the column.
+    documents: int = 0
+    """Documents read."""
+    stream: dict[str, Any] | None = None
+    """What else a streamed data set needs to go on there (see `huggingface`); None: documents are counted off."""
+
+
+START = Place()
+
+
+class Documents(Iterator[Document]):
+    """A source's documents in a fixed order, read as they are asked for."""
+
+    def __init__(
+        self, documents: Iterator[Document], read: int, stream: Callable[[], dict[str, Any] | None] = lambda: None
+    ) -> None:
+        """`read`: documents before the first of `documents`; `stream`: gives `Place.stream`."""
+        self._documents, self._read, self._stream = documents, read, stream
+
+    def __next__(self) -> Document:
+        document = next(self._documents)
+        self._read += 1
+        return document
+
+    @property
+    def place(self) -> Place:
+        """The place of the next document, at which `open_documents` can begin."""
+        return Place(self._read, self._stream())
+
+
+def open_documents(source: Source, place: Place = START) -> Documents:
+    """The source's documents from a place on.
+
+    Raises DataError when the source is missing, unreadable, or lacks the column; TransientError when a download fails.
     """
+    if isinstance(source, TokensSource):
+        raise UsageError("a file of tokens has no text", "name a source of text")
     if isinstance(source, BuiltinSource):
         from nlsim.corpus.builtin import builtin_documents
 
-        return iter(builtin_documents())
-    if isinstance(source, FilesSource):
+        found = iter(builtin_documents())
+    elif isinstance(source, FilesSource):
         from nlsim.corpus.files import file_documents
 
-        return file_documents(source)
-    if isinstance(source, TokensSource):
-        raise UsageError("a file of tokens has no text", "name a source of text")
-    from nlsim.corpus.huggingface import dataset_documents
+        found = file_documents(source)
+    else:
+        from nlsim.corpus.huggingface import dataset_documents
 
-    return dataset_documents(source)
+        return dataset_documents(source, place)
+    return Documents(islice(found, place.documents, None), place.documents)
 
 
 def source_identity(source: Source) -> dict[str, str]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nlsim.corpus.chat import encode_chat
 from nlsim.corpus.config import CorpusConfig
 from nlsim.corpus.documents import Document
 from nlsim.corpus.pieces import Pieces, token_pieces
-from nlsim.corpus.splits import Split, assign, unit_hash
+from nlsim.corpus.reading import Reading, Text, tokenized
+from nlsim.corpus.splits import Split, unit_hash
 from nlsim.errors import DataError
-from nlsim.subject.tokenizer import bos_token, encode
+from nlsim.subject.tokenizer import bos_token
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -25,8 +23,6 @@ _SURPLUS = 4
 """Reading stops when each split has this many times its budget, so that the rows kept come from many documents."""
 _UNSPACED = ((0x0E00, 0x1000), (0x1780, 0x1800), (0x2E80, 0xA000), (0x20000, 0x32000))
 """Thai, Lao, Tibetan; Khmer; Chinese and Japanese: scripts that put no space between words."""
-_BATCH = 64
-"""Documents tokenized at a time."""
 
 
 class Rows(NamedTuple):
@@ -63,7 +59,7 @@ class _Candidate(NamedTuple):
 
 
 def build_rows(
-    documents: Iterable[Document],
+    documents: Iterable[Document] | Reading,
     tokenizer: PreTrainedTokenizerFast,
     config: CorpusConfig,
     progress: Callable[[int, int], None] | None = None,
@@ -78,17 +74,15 @@ def build_rows(
     boundary = Boundaries(pieces)
     budgets = {split: int(getattr(config.rows, split.key)) for split in Split}
     candidates: dict[Split, list[_Candidate]] = {split: [] for split in Split}
-    read: list[tuple[str, Split, NDArray[np.int32]]] = []
+    read: list[Text] = []
     wanted = sum(budgets.values())
-    for batch in _batches(_distinct(islice(documents, config.max_documents)), _BATCH):
-        assigned = [(document, assign(config.seed, document.name, config.fractions)) for document in batch]
-        needed = [(document, split) for document, split in assigned if budgets[split]]
-        for (document, split), tokens in zip(needed, encoded(tokenizer, [d for d, _ in needed]), strict=True):
-            spans = cut_rows(tokens, boundary, config.context - 1, config.min_tokens)
+    for batch in tokenized(documents, tokenizer, config):
+        for text in batch:
+            spans = cut_rows(text.tokens, boundary, config.context - 1, config.min_tokens)
             for start, end in spans:
-                rank = unit_hash("row", config.seed, document.name, start)
-                candidates[split].append(_Candidate(rank, len(read), start, end))
-            read.append((document.name, split, tokens))
+                rank = unit_hash("row", config.seed, text.name, start)
+                candidates[text.split].append(_Candidate(rank, len(read), start, end))
+            read.append(text)
         if progress is not None:
             progress(sum(min(len(candidates[split]), budgets[split]) for split in Split), wanted)
         if all(len(candidates[split]) >= _SURPLUS * budget for split, budget in budgets.items()):
@@ -99,7 +93,7 @@ def build_rows(
         )
     for split, budget in budgets.items():
         if budget and not candidates[split]:
-            count = sum(assigned_split == split for _, assigned_split, _ in read)
+            count = sum(text.split == split for text in read)
             raise DataError(
                 f"no row for the split {split.key}: it has {count} of the {len(read)} documents",
                 "add documents, change corpus.seed or corpus.fractions, "
@@ -107,12 +101,6 @@ def build_rows(
             )
     chosen = [c for split in Split for c in sorted(candidates[split])[: budgets[split]]]
     return _assemble(chosen, read, bos_token(tokenizer), config.context)
-
-
-def encoded(tokenizer: PreTrainedTokenizerFast, documents: Sequence[Document]) -> list[NDArray[np.int32]]:
-    """The tokens of each document; a conversation is written by the tokenizer's chat template."""
-    plain = iter(encode(tokenizer, [document.text for document in documents if not document.messages]))
-    return [encode_chat(tokenizer, d.messages) if d.messages else next(plain) for d in documents]
 
 
 class Boundaries:
@@ -173,38 +161,21 @@ def _is_word(character: str) -> bool:
     return (character.isalnum() or character in "_'’") and not unspaced
 
 
-def _distinct(documents: Iterable[Document]) -> Iterator[Document]:
-    """Documents whose text has not occurred before."""
-    seen: set[bytes] = set()
-    for document in documents:
-        key = hashlib.sha256(document.text.encode("utf-8", "surrogatepass")).digest()[:16]
-        if key not in seen:
-            seen.add(key)
-            yield document
-
-
-def _batches(documents: Iterator[Document], size: int) -> Iterator[list[Document]]:
-    while batch := list(islice(documents, size)):
-        yield batch
-
-
-def _assemble(
-    chosen: list[_Candidate], read: list[tuple[str, Split, NDArray[np.int32]]], bos: int, context: int
-) -> Rows:
+def _assemble(chosen: list[_Candidate], read: list[Text], bos: int, context: int) -> Rows:
     kept = sorted({candidate.document for candidate in chosen})
     number = {document: i for i, document in enumerate(kept)}
     tokens = np.zeros((len(chosen), context), np.int32)
     tokens[:, 0] = bos
     for row, candidate in enumerate(chosen):
-        text = read[candidate.document][2][candidate.start : candidate.end]
+        text = read[candidate.document].tokens[candidate.start : candidate.end]
         tokens[row, 1 : 1 + len(text)] = text
     return Rows(
         tokens=tokens,
         length=np.array([1 + c.end - c.start for c in chosen], np.int32),
         document=np.array([number[c.document] for c in chosen], np.int32),
         start=np.array([c.start for c in chosen], np.int32),
-        split=np.array([read[c.document][1] for c in chosen], np.uint8),
-        names=[read[document][0] for document in kept],
-        document_split=np.array([read[document][1] for document in kept], np.uint8),
-        document_tokens=np.array([len(read[document][2]) for document in kept], np.int32),
+        split=np.array([read[c.document].split for c in chosen], np.uint8),
+        names=[read[document].name for document in kept],
+        document_split=np.array([read[document].split for document in kept], np.uint8),
+        document_tokens=np.array([len(read[document].tokens) for document in kept], np.int32),
     )

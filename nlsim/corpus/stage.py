@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from nlsim.errors import TransientError
 from nlsim.pipeline.stage import Estimate, Resources, Stage, StageContext
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ class Tokens(Stage):
         import pyarrow as pa
 
         from nlsim.corpus.config import TokensSource
-        from nlsim.corpus.documents import open_documents
         from nlsim.corpus.pieces import token_pieces
+        from nlsim.corpus.reading import Reading
         from nlsim.corpus.rows import build_rows
         from nlsim.corpus.splits import Split
         from nlsim.subject.tokenizer import load_tokenizer
@@ -56,10 +57,14 @@ class Tokens(Stage):
 
             rows = token_rows(config.corpus.source, config.corpus, len(tokenizer))
         else:
-            documents = open_documents(config.corpus.source)
-            rows = build_rows(
-                documents, tokenizer, config.corpus, lambda done, total: context.progress(done, total, "rows")
-            )
+            reading = Reading(config.corpus.source, context.output)
+            try:
+                rows = build_rows(
+                    reading, tokenizer, config.corpus, lambda done, total: context.progress(done, total, "rows")
+                )
+            except TransientError:  # a stop was asked for, or a download failed: the next attempt goes on from here
+                reading.keep()
+                raise
         context.output.arrays(
             "rows",
             {

@@ -198,6 +198,37 @@ def test_a_data_set_that_is_not_there_is_a_data_error(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_data_set_of_the_hub_that_is_here_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `hf download owner/name --repo-type dataset` leaves it."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    source = HuggingFaceSource(path="owner/name")
+    with pytest.raises(DataError, match=r"cannot open the data set owner/name .*HF_HUB_OFFLINE is set: `nlsim plan`"):
+        read(source)
+    snapshot = tmp_path / "datasets--owner--name" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("abc")
+    (snapshot / "train.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    assert [d.text for d in read(source)] == TEXTS
+
+
+@pytest.mark.parametrize(
+    ("error", "todo"),
+    [
+        ("403 Client Error: gated", "accept its terms on huggingface.co, then set HF_TOKEN"),
+        ("Repository Not Found", "check its name"),
+    ],
+)
+def test_a_data_set_that_cannot_be_had_says_what_to_do(error: str, todo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(error)
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", failing)
+    with pytest.raises(DataError, match=rf"cannot open the data set owner/name \({error}\): {todo}"):
+        read(HuggingFaceSource(path="owner/name"))
+
+
 # Configuration
 
 
