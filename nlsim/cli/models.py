@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,7 +14,10 @@ from nlsim.cli.train_simulator import train_simulator
 from nlsim.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from nlsim.base import Section
+    from nlsim.coders.coder import Coder
     from nlsim.corpus.config import CorpusConfig
     from nlsim.corpus.rows import Rows
     from nlsim.progress import Reporter
@@ -27,6 +31,7 @@ SUBJECT = click.option("--subject", metavar="NAME", help="The subject, in place 
 SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Another setting; repeatable.")
 THREADS = click.option("--threads", type=click.IntRange(1), help="CPU threads. The same number gives the same bytes.")
 LATENTS = click.option("--latents", default=10, show_default=True, help="Latents to show contexts of.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 
 SHOWN_EVERY = 100  # steps
 
@@ -38,13 +43,14 @@ def models() -> None:
 
 @models.command("train-coder")
 @click.option("--hookpoint", "hookpoints", multiple=True, required=True, help="Where; repeatable, one pass for all.")
-@click.option("--out", required=True, metavar="DIR", help="Folder for the files HOOKPOINT.safetensors.")
+@click.option("--out", required=True, metavar="DIR", help="Folder for HOOKPOINT.safetensors, or SAELens' HOOKPOINT/.")
 @click.option("--dtype", default="f16", show_default=True, type=click.Choice(["f16", "f32"]), help="Stored weights.")
 @CONFIG
 @SUBJECT
 @SET
 @THREADS
 @LATENTS
+@JSON
 def train_coder(
     hookpoints: tuple[str, ...],
     out: str,
@@ -54,18 +60,19 @@ def train_coder(
     overrides: tuple[str, ...],
     threads: int | None,
     latents: int,
+    as_json: bool,
 ) -> None:
     """Train sparse coders on the training documents of a corpus and print their figures on held-out ones.
 
-    Settings, with --set: kind (sae, transcoder), skip, width, k, activation (topk, batchtopk), tokens, epochs, batch,
-    learning_rate, and the others of `TrainCoderConfig` and `StreamConfig`.
+    Settings, with --set: trainer (nlsim, saelens), kind (sae, transcoder), skip, width, k, activation, tokens, epochs,
+    batch, learning_rate, and the others of `TrainCoderConfig` and `StreamConfig`.
 
     \b
     nlsim models train-coder --hookpoint layers.8.mlp --out coders --set skip=true --set width=1024 --set epochs=8
+    nlsim models train-coder --hookpoint layers.8 --out coders --set trainer=saelens --set kind=sae
     """
-    from nlsim.coders.card import make_card
-    from nlsim.coders.config import StreamConfig, TrainCoderConfig
-    from nlsim.coders.file import read, write_coder
+    from nlsim.coders.config import CoderConfig, StreamConfig, TrainCoderConfig
+    from nlsim.coders.load import load_coder
     from nlsim.coders.train import Job, Training
     from nlsim.corpus.splits import Split
 
@@ -81,12 +88,9 @@ def train_coder(
             if at.step % SHOWN_EVERY == 0 or at.step == at.steps:
                 shown = {name: f"{fvu:.4f}" for name, fvu in at.fvu.items()}
                 log.event("training", step=f"{at.step}/{at.steps}", fvu=shown, dead=at.dead)
-    paths = {name: Path(out) / f"{name.replace(' ', '')}.safetensors" for name in run.trainers}
-    for name, coder in run.coders().items():
-        write_coder(coder, paths[name], dtype)
-    for path in paths.values():
-        click.echo(f"## {path}\n")
-        table.say(make_card(loaded, rows, read(path, str(loaded.device)), latents))
+    paths = [trainer.save(Path(out) / name.replace(" ", ""), dtype) for name, trainer in run.trainers.items()]
+    coders = {str(path): load_coder(CoderConfig(path=str(path)), str(loaded.device)) for path in paths}
+    _print_cards(loaded, rows, coders, latents, as_json)
 
 
 @models.command("show-coder")
@@ -96,11 +100,17 @@ def train_coder(
 @SUBJECT
 @THREADS
 @LATENTS
+@JSON
 def show_coder(
-    coder: str, hookpoint: str | None, config: str | None, subject: str | None, threads: int | None, latents: int
+    coder: str,
+    hookpoint: str | None,
+    config: str | None,
+    subject: str | None,
+    threads: int | None,
+    latents: int,
+    as_json: bool,
 ) -> None:
     """Print the figures of CODER (nlsim:NAME, a file, …) on held-out text, and some latents, as Markdown."""
-    from nlsim.coders.card import make_card
     from nlsim.coders.config import CoderConfig
     from nlsim.coders.load import coder_meta, load_coder
 
@@ -108,7 +118,7 @@ def show_coder(
     where = CoderConfig(path=coder, hookpoint=hookpoint)
     named = coder_meta(where).subject if subject is None and config is None else ""
     loaded, rows = _subject_and_rows(config, subject or named or None, 0)
-    table.say(make_card(loaded, rows, load_coder(where, str(loaded.device)), latents))
+    _print_cards(loaded, rows, {coder: load_coder(where, str(loaded.device))}, latents, as_json)
 
 
 @models.command("train-tiny")
@@ -123,6 +133,19 @@ def train_tiny(out: str, overrides: tuple[str, ...], threads: int | None) -> Non
     _use_threads(threads)
     with _reporter() as reporter:
         click.echo(train_fixtures(tiny, Path(out), reporter))
+
+
+def _print_cards(subject: Subject, rows: Rows, coders: Mapping[str, Coder], latents: int, as_json: bool) -> None:
+    """Each coder's figures on held-out text."""
+    from nlsim.coders.card import make_card
+
+    cards = {name: make_card(subject, rows, coder, latents) for name, coder in coders.items()}
+    if as_json:
+        click.echo(json.dumps({name: card.to_json() for name, card in cards.items()}, indent=1))
+        return
+    for name, card in cards.items():
+        click.echo(f"## {name}\n")
+        table.say(card.markdown())
 
 
 def _subject_and_rows(config: str | None, model: str | None, train_tokens: int) -> tuple[Subject, Rows]:

@@ -1,12 +1,13 @@
-"""A coder's card: its figures on held-out text and some latents to look at, as Markdown."""
+"""A coder's card: its figures on held-out text and some latents to look at."""
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nlsim.coders.coder import Coder
+from nlsim.coders.coder import Coder, CoderMeta
 from nlsim.coders.evaluate import CONDITIONS, Losses, Usage, losses, usage
 from nlsim.corpus.pieces import Pieces, token_pieces
 from nlsim.corpus.rows import Rows
@@ -34,15 +35,81 @@ class Context(NamedTuple):
     after: str
 
 
-def make_card(subject: Subject, rows: Rows, coder: Coder, latents: int) -> str:
-    """Measure a coder on documents that nothing is trained on, activity on the split `explain`, losses on `evaluate`,
-    and write its card with `latents` latents to look at."""
+class Card(NamedTuple):
+    """A coder on documents that nothing is trained on: activity on the split `explain`, losses on `evaluate`."""
+
+    meta: CoderMeta
+    used: Usage
+    lost: Losses
+    contexts: dict[int, list[Context]]
+    """Some latents, each with its strongest contexts."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain JSON."""
+        density_M = self.used.fired_M / max(self.used.tokens, 1)
+        numbers = self.used._asdict()
+        latents = {
+            str(latent): {"density": float(density_M[latent]), "contexts": [context._asdict() for context in found]}
+            for latent, found in self.contexts.items()
+        }
+        return {
+            "coder": self.meta.model_dump(mode="json"),
+            **{name: numbers[name] for name in ("tokens", "fvu", "fvu_zero", "l0")},
+            "never_fired": int((self.used.fired_M == 0).sum()),
+            "ce": {name: _plain(loss) for name, loss in self.lost.ce.items()},
+            "excess": {name: _plain(loss) for name, loss in self.lost.excess.items()},
+            "recovered": _plain(self.lost.recovered),
+            "latents": latents,
+        }
+
+    def markdown(self) -> str:
+        """What the coder is, tables of figures, and the latents with their contexts."""
+        meta, used, lost, contexts = self
+        density_M = used.fired_M / max(used.tokens, 1)
+        kind = f"{'skip ' if meta.skip else ''}{meta.kind}"
+        kept = f"{meta.activation}, k = {meta.k}" if meta.k else meta.activation
+        lines = [
+            f"{kind} at `{meta.hookpoint}` of `{meta.subject}`, "
+            f"{meta.d_in} → {meta.width} latents → {meta.d_out}, {kept}.",
+            "",
+            f"On {used.tokens:,} held-out tokens:",
+            "",
+            "| figure | value |",
+            "|---|---|",
+            f"| variance unexplained (FVU) | {used.fvu:.3f} |",
+            f"| the same without latents (bias and skip connection) | {used.fvu_zero:.3f} |",
+            f"| active latents per token (L0) | {used.l0:.1f} |",
+            f"| latents that never fired | {int((used.fired_M == 0).sum())} of {meta.width} |",
+            f"| density of a latent: 10 %, median, 90 % | {_quantiles(density_M)} |",
+            "",
+            f"Next-token loss on {lost.ce['clean'].n:,} held-out tokens, the output replaced everywhere but at BOS:",
+            "",
+            "| in its place | loss (nats) | above clean |",
+            "|---|---|---|",
+            *(
+                f"| {MEANING[c]} (`{c}`) | {lost.ce[c].value:.3f} | {_interval(lost.excess.get(c))} |"
+                for c in CONDITIONS
+            ),
+            "",
+            f"Loss recovered, (zero - coder) / (zero - clean): {_interval(lost.recovered)}.",
+            "",
+            f"{len(contexts)} latents drawn at random, each with its strongest contexts (active token in bold):",
+            "",
+        ]
+        for latent, found in contexts.items():
+            lines.append(f"- **{latent}**, active at {density_M[latent]:.2%} of tokens")
+            lines += [f"  - {c.value:.1f} {_code(c.before)} **{_code(c.token)}** {_code(c.after)}" for c in found]
+        return "\n".join(lines) + "\n"
+
+
+def make_card(subject: Subject, rows: Rows, coder: Coder, latents: int) -> Card:
+    """Measure a coder, and find the strongest contexts of `latents` of its latents."""
     held, last = rows.of(Split.EXPLAIN), rows.of(Split.EVALUATE)
     used = usage(subject, coder, rows.tokens[held], rows.length[held])
     lost = losses(subject, coder, rows.tokens[last], rows.length[last], rows.document[last], used.mean_M)
     chosen = sample_latents(used, latents)
     contexts = strongest_contexts(subject, coder, rows.tokens[held], rows.length[held], chosen, 5)
-    return card(coder, used, lost, contexts)
+    return Card(coder.meta, used, lost, contexts)
 
 
 def strongest_contexts(
@@ -89,42 +156,6 @@ def sample_latents(usage: Usage, count: int, least: int = 20, seed: int = 0) -> 
     return sorted(living[order[:count]].tolist())
 
 
-def card(coder: Coder, used: Usage, lost: Losses, contexts: dict[int, list[Context]]) -> str:
-    """Markdown: what the coder is, tables of figures, and the latents with their contexts."""
-    meta = coder.meta
-    density_M = used.fired_M / max(used.tokens, 1)
-    kind = f"{'skip ' if meta.skip else ''}{meta.kind}"
-    kept = f"{meta.activation}, k = {meta.k}" if meta.k else meta.activation
-    lines = [
-        f"{kind} at `{meta.hookpoint}` of `{meta.subject}`, {meta.d_in} → {meta.width} latents → {meta.d_out}, {kept}.",
-        "",
-        f"On {used.tokens:,} held-out tokens:",
-        "",
-        "| figure | value |",
-        "|---|---|",
-        f"| variance unexplained (FVU) | {used.fvu:.3f} |",
-        f"| the same without latents (bias and skip connection) | {used.fvu_zero:.3f} |",
-        f"| active latents per token (L0) | {used.l0:.1f} |",
-        f"| latents that never fired | {int((used.fired_M == 0).sum())} of {meta.width} |",
-        f"| density of a latent: 10 %, median, 90 % | {_quantiles(density_M)} |",
-        "",
-        f"Next-token loss on {lost.ce['clean'].n:,} held-out tokens, the output replaced everywhere but at BOS:",
-        "",
-        "| in its place | loss (nats) | above clean |",
-        "|---|---|---|",
-        *(f"| {MEANING[c]} (`{c}`) | {lost.ce[c].value:.3f} | {_interval(lost.excess.get(c))} |" for c in CONDITIONS),
-        "",
-        f"Loss recovered, (zero - coder) / (zero - clean): {_interval(lost.recovered)}.",
-        "",
-        f"{len(contexts)} latents drawn at random, each with its strongest contexts (active token in bold):",
-        "",
-    ]
-    for latent, found in contexts.items():
-        lines.append(f"- **{latent}**, active at {density_M[latent]:.2%} of tokens")
-        lines += [f"  - {c.value:.1f} {_code(c.before)} **{_code(c.token)}** {_code(c.after)}" for c in found]
-    return "\n".join(lines) + "\n"
-
-
 def _context(pieces: Pieces, tokens_T: NDArray[np.int32], length: int, place: int, value: float) -> Context:
     text = ["", *pieces.strings(tokens_T[1:length])]  # BOS has no text
     before, after = text[max(1, place - BEFORE) : place], text[place + 1 : place + 1 + AFTER]
@@ -135,6 +166,11 @@ def _code(text: str) -> str:
     """Text as inline code: white space made visible, backticks replaced, so that a context stays on its line."""
     shown = text.replace("\n", "⏎").replace("`", "ˋ").replace("|", "¦")
     return f"`{shown}`" if shown else ""
+
+
+def _plain(estimate: Estimate) -> dict[str, float | None]:
+    """An estimate as JSON has it: null for what is not finite."""
+    return {name: number if math.isfinite(number) else None for name, number in estimate._asdict().items()}
 
 
 def _interval(estimate: Estimate | None) -> str:

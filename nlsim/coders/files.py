@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,8 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise DataError(f"{path} is damaged, or no archive of arrays", first_line(error)) from error
 
 
-def check_room(path: Path) -> None:
-    """Raise DataError when a file (or the largest in a folder) is larger than the memory that is free."""
-    files = [path] if path.is_file() else [item for item in path.iterdir() if item.is_file()]
+def check_room(path: Path, files: Iterable[Path]) -> None:
+    """Raise DataError when the largest of the files of the coder at `path` is larger than the memory that is free."""
     check_memory(path, max((file.stat().st_size for file in files), default=0))
 
 

@@ -5,7 +5,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Protocol
 
-from nlsim.coders import dictionary_learning, gemma_scope, openai, saelens, sparsify
+from nlsim.coders import dictionary_learning, gemma_scope, llama_scope, openai, saelens, sparsify
 from nlsim.coders import file as nlsim_format
 from nlsim.coders.coder import CoderMeta
 from nlsim.coders.config import RELEASE, CoderConfig
@@ -37,7 +37,7 @@ NOT_READ = "it is damaged, or in another form than docs/coders.md names"
 WEIGHTS = (".json", ".safetensors", ".npz", ".pt")
 """Suffixes of the files that make up a coder's folder."""
 
-FORMATS: tuple[Format, ...] = (nlsim_format, sparsify, saelens, gemma_scope, dictionary_learning, openai)
+FORMATS: tuple[Format, ...] = (nlsim_format, sparsify, saelens, gemma_scope, llama_scope, dictionary_learning, openai)
 
 
 def load_coder(config: CoderConfig, device: str = "cpu") -> SparseCoder:
@@ -51,7 +51,7 @@ def load_coder(config: CoderConfig, device: str = "cpu") -> SparseCoder:
     else:
         path = locate(config)
         form = _format(path)
-        check_room(path)
+        check_room(path, coder_files(path))
         with reading(f"the coder {path}", NOT_READ):
             coder = form.read(path, device)
     return SparseCoder(_renamed(coder.meta, config), coder.tensors)
@@ -69,14 +69,21 @@ def coder_meta(config: CoderConfig, download: bool = True) -> CoderMeta:
         return _renamed(_format(path).meta(path), config)
 
 
+def coder_files(path: Path) -> list[Path]:
+    """The files that make up the coder at `path`."""
+    if path.is_file():
+        return [path]
+    inner = path / llama_scope.WEIGHTS  # the only one that is not beside its settings
+    return sorted(p for p in (*path.iterdir(), inner) if p.suffix in WEIGHTS and p.is_file())
+
+
 def coder_identity(config: CoderConfig) -> dict[str, str]:
     """What pins the coder's content down: digests of its files; of a downloaded SAELens release, its name."""
     if config.path.startswith(RELEASE):
         return {"coder": config.path}
     path = locate(config)
-    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix in WEIGHTS)
     identity = {}
-    for item in files:
+    for item in coder_files(path):
         with item.open("rb") as stream:
             identity[f"coder/{item.name}" if path.is_dir() else "coder"] = hashlib.file_digest(
                 stream, "sha256"
@@ -147,8 +154,8 @@ def _format(path: Path) -> Format:
     raise DataError(
         f"{path} is no coder of a known format",
         "known: an nlsim .safetensors file, a sparsify folder (cfg.json, sae.safetensors), a SAELens folder "
-        "(cfg.json, sae_weights.safetensors), Gemma Scope (params.npz), dictionary_learning (ae.pt), OpenAI (.pt)"
-        + _half_downloaded(path),
+        "(cfg.json, sae_weights.safetensors), Gemma Scope (params.npz), Llama Scope (hyperparams.json, checkpoints), "
+        "dictionary_learning (ae.pt), OpenAI (.pt)" + _half_downloaded(path),
     )
 
 

@@ -206,5 +206,6 @@ def train_fixtures(config: TinyConfig, folder: Path, reporter: Reporter) -> str:
     for name, coder in coding.coders().items():
         named = SparseCoder(coder.meta.model_copy(update={"subject": f"nlsim:{SUBJECT}"}), coder.tensors)
         write_coder(named, folder / "coders" / f"{name}.safetensors", "f16")
-        lines += [f"### {name}", "", make_card(subject, rows, read(folder / "coders" / f"{name}.safetensors"), 5)]
+        made = make_card(subject, rows, read(folder / "coders" / f"{name}.safetensors"), 5)
+        lines += [f"### {name}", "", made.markdown()]
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nlsim.coders.coder import CoderMeta
 from nlsim.coders.config import StreamConfig, TrainCoderConfig
+from nlsim.coders.saelens_trainer import SaeLensTrainer
 from nlsim.coders.sparse import SparseCoder
 from nlsim.coders.stream import Block, Spool, capture_blocks, shuffled
 from nlsim.coders.trainer import Pair, Trainer
@@ -65,7 +66,7 @@ class Training:
         """`tokens_RT`, `length_R`: rows that start with BOS, padded on the right."""
         self.subject, self.jobs, self.config, self.reporter = subject, jobs, config, reporter
         self.tokens_RT, self.length_R = tokens_RT, length_R
-        self.trainers: dict[str, Trainer] = {}
+        self.trainers: dict[str, Trainer | SaeLensTrainer] = {}
         self.tokens = 0
 
     def __iter__(self) -> Iterator[Progress]:
@@ -110,7 +111,7 @@ class Training:
             raise DataError(f"fewer than {self.config.batch} tokens to train on", "give more text or a smaller batch")
         for job in self.jobs:
             sample = Pair(*(torch.cat([batch[tap] for batch in first]).float() for tap in job.taps))
-            self.trainers[job.name] = Trainer(job.config, self._meta(job, sample), sample, steps)
+            self.trainers[job.name] = self._trainer(job, sample, steps)
         smooth: dict[str, float] = {}
         for step, batch in enumerate(chain(first, batches), 1):
             for job in self.jobs:
@@ -120,16 +121,24 @@ class Training:
             yield Progress(step, steps, dict(smooth), {name: t.dead for name, t in self.trainers.items()})
         self.reporter.finish("train")
 
+    def _trainer(self, job: Job, sample: Pair, steps: int) -> Trainer | SaeLensTrainer:
+        meta = self._meta(job, sample)
+        if job.config.trainer == "saelens":
+            return SaeLensTrainer(job.config, self.config, meta, sample, steps)
+        return Trainer(job.config, meta, sample, steps)
+
     def _meta(self, job: Job, sample: Pair) -> CoderMeta:
-        notes = {**job.config.model_dump(), **self.config.model_dump(), "seed": job.config.seed}
+        settings = job.config.model_dump(exclude={"trainer", "options"})
+        notes = {**settings, **self.config.model_dump(), "seed": job.config.seed}
+        activation = job.config.activation
         return CoderMeta(
             kind=job.config.kind,
             hookpoint=job.hookpoint.name,
             d_in=sample.input_ND.shape[1],
             d_out=sample.target_NO.shape[1],
             width=job.config.width,
-            activation=job.config.activation,
-            k=job.config.k,
+            activation="jumprelu" if activation == "gated" else activation,  # which it is rewritten to
+            k=job.config.k if "topk" in activation else None,
             skip=job.config.skip,
             subject=self.subject.config.model,
             training={name: notes[name] for name in sorted(notes)},

@@ -1,12 +1,14 @@
 """Training of one sparse coder from batches of (input, target) vectors; where they come from does not matter here."""
 
-from typing import NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from nlsim.coders.coder import CoderMeta
 from nlsim.coders.config import TrainCoderConfig
+from nlsim.coders.file import write_coder
 from nlsim.coders.sparse import SparseCoder
 from nlsim.errors import DataError
 
@@ -164,6 +166,12 @@ class Trainer:
         if self.meta.activation == "batchtopk":
             tensors["threshold_M"] = torch.full_like(self.encoder_bias_M, self.threshold * y_size)
         return SparseCoder(self.meta, {name: tensor.detach().clone() for name, tensor in tensors.items()})
+
+    def save(self, place: Path, dtype: Literal["f16", "f32"] = "f32") -> Path:
+        """Write the coder to `place` with .safetensors added, and return that file."""
+        path = place.with_name(f"{place.name}.safetensors")
+        write_coder(self.coder(), path, dtype)
+        return path
 
 
 def least_squares(x_ND: Tensor, y_NO: Tensor) -> Tensor:

@@ -120,7 +120,9 @@ def test_training_several_coders_in_one_pass(subject, epochs):
     tokens_RT, length_R = rows(60)
     config = TrainCoderConfig(width=20, k=3, skip=True)
     other = TrainCoderConfig(kind="sae", width=24, k=2)
+    third = TrainCoderConfig(trainer="saelens", kind="sae", activation="jumprelu", width=24)
     jobs = [Job("a", subject.hookpoint("layers.0.mlp"), config), Job("b", subject.hookpoint("layers.1"), other)]
+    jobs += [Job("c", subject.hookpoint("layers.1.attention"), third)]
     stream = StreamConfig(tokens=300, epochs=epochs, batch=32, buffer=100, outlier_norm=1e9)
 
     def trained(chosen):
@@ -133,10 +135,12 @@ def test_training_several_coders_in_one_pass(subject, epochs):
     alone = trained(jobs[:1])
     assert both["a"].meta.hookpoint == "layers.0.mlp"
     assert (both["b"].meta.kind, both["b"].meta.width, both["b"].meta.training["epochs"]) == ("sae", 24, epochs)
+    assert both["c"].meta.hookpoint == "layers.1.attention"
     for name, tensor in alone["a"].tensors.items():
         torch.testing.assert_close(tensor, both["a"].tensors[name])
     again = trained(jobs)
-    assert all(torch.equal(again["b"].tensors[name], tensor) for name, tensor in both["b"].tensors.items())
+    for job in "bc":
+        assert all(torch.equal(again[job].tensors[name], tensor) for name, tensor in both[job].tensors.items())
 
 
 def test_too_little_text_is_a_data_error(subject):

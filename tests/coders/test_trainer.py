@@ -2,32 +2,15 @@
 
 import pytest
 import torch
+from coders.world import ACTIVE, D, World, fvu
 from pydantic import ValidationError
 
 from nlsim.coders.coder import CoderMeta
 from nlsim.coders.config import TrainCoderConfig
-from nlsim.coders.trainer import Pair, Trainer, least_squares, unit
+from nlsim.coders.trainer import Pair, Trainer, least_squares
 from nlsim.errors import DataError
 
-D, LATENTS, ACTIVE, STEPS = 16, 24, 2, 500
-
-
-class World:
-    """Sparse sums of known directions: inputs Σ a_i e_i, targets Σ a_i f_i + x·L, plus constant offsets."""
-
-    def __init__(self, linear: bool = False) -> None:
-        generator = torch.Generator().manual_seed(7)
-        self.generator = generator
-        self.read_LD = unit(torch.randn(LATENTS, D, generator=generator))
-        self.write_LD = unit(torch.randn(LATENTS, D, generator=generator))
-        self.linear_DD = 0.3 * torch.randn(D, D, generator=generator) if linear else torch.zeros(D, D)
-
-    def sample(self, n: int) -> Pair:
-        chosen_NA = torch.rand(n, LATENTS, generator=self.generator).topk(ACTIVE, dim=1).indices
-        size_NA = 1 + torch.rand(n, ACTIVE, generator=self.generator)
-        z_NL = torch.zeros(n, LATENTS).scatter(1, chosen_NA, size_NA)
-        x_ND = z_NL @ self.read_LD + 3.0
-        return Pair(x_ND, z_NL @ self.write_LD + x_ND @ self.linear_DD.T - 2.0)
+STEPS = 500
 
 
 def trained(world: World, steps: int = STEPS, sae: bool = False, **settings):
@@ -53,11 +36,6 @@ def trained(world: World, steps: int = STEPS, sae: bool = False, **settings):
     for _ in range(steps):
         trainer.step(batch())
     return trainer, batch(2000)
-
-
-def fvu(coder, pair: Pair) -> float:
-    y_NO = coder.decode(coder.encode(pair.input_ND), pair.input_ND)
-    return float((pair.target_NO - y_NO).square().sum() / (pair.target_NO - pair.target_NO.mean(0)).square().sum())
 
 
 @pytest.mark.parametrize("activation", ["topk", "batchtopk"])
