@@ -120,7 +120,7 @@ class LlmExplainer:
             tokens = template.encode(self._prompt(contexts, shown, scale, template))
             if len(tokens) + settings.max_tokens <= settings.prompt_tokens:
                 kept = np.linspace(0, len(contexts.row_N) - 1, shown).astype(np.int64)
-                return _some(contexts, kept), tokens, "ok"
+                return contexts.some(kept), tokens, "ok"
             shown = min(shown - 1, shown * settings.prompt_tokens // (len(tokens) + settings.max_tokens))
         return contexts, None, "failed"
 
@@ -143,12 +143,6 @@ class LlmExplainer:
             for i in np.flatnonzero(marked_L)
         )
         return f"{number}. {visible(text.strip())}\n   {strengths}"
-
-
-def _some(contexts: Contexts, kept: np.ndarray) -> Contexts:
-    """Some of the contexts."""
-    fixed = ("latent", "status", "available")
-    return contexts._replace(**{name: getattr(contexts, name)[kept] for name in contexts._fields if name not in fixed})
 
 
 def parse_answer(answer: str) -> str | None:

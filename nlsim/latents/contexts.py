@@ -52,6 +52,11 @@ class Contexts(NamedTuple):
         """The largest activation in each window."""
         return self.activation_NL.max(1, initial=0.0)
 
+    def some(self, kept: IntArray) -> Contexts:
+        """The contexts of these numbers, in this order."""
+        each = [name for name in self._fields if name.endswith(("_N", "_NL"))]
+        return self._replace(**{name: getattr(self, name)[kept] for name in each})
+
     def target_tokens(self, context: int) -> npt.NDArray[np.int64]:
         """Global positions of the targets, in rows of `context` positions."""
         return self.row_N * context + self.start_N + self.target_N

@@ -6,20 +6,17 @@ nobody looked. It has the place in its row of an activating context, and comes f
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from nlsim.corpus.splits import Split
-from nlsim.latents.arrays import FloatArray, IntArray
+from nlsim.latents.arrays import IntArray
 from nlsim.latents.contexts import Contexts, Status, gather, generator, inside, nothing, place
 from nlsim.latents.index import Activations, LatentIndex
 from nlsim.latents.rows import TokenRows
 
-NEIGHBOURS = 8
-"""Nearest tokens in the embedding that may stand in for a token."""
 CANDIDATES = 512
 """Occurrences of one token that are looked at."""
 MISSES = 4
@@ -91,14 +88,9 @@ class Windows:
 class SilentSampler:
     """Draws silent contexts that imitate activating ones. Generators as in `ContextSampler`."""
 
-    def __init__(self, index: LatentIndex, seed: int = 0, embedding_VD: FloatArray | None = None) -> None:
+    def __init__(self, index: LatentIndex, seed: int = 0) -> None:
         self.index, self.seed = index, seed
         self._occurrences: dict[Split, Occurrences] = {}
-        self._unit_VD: npt.NDArray[np.float32] | None = None
-        if embedding_VD is not None:
-            norm = np.linalg.norm(embedding_VD, axis=1, keepdims=True)
-            self._unit_VD = (embedding_VD / np.maximum(norm, 1e-12)).astype(np.float32)
-        self.neighbours = lru_cache(maxsize=None)(self._neighbours)
 
     def random(self, like: Contexts, split: Split, count: int) -> Contexts:
         """Up to `count` silent windows of random rows of a split, at the places in their rows that `like` has.
@@ -116,20 +108,16 @@ class SilentSampler:
     def hard(self, like: Contexts, split: Split, count: int) -> Contexts:
         """Like `random`, but the target of a window is the very token that is the target of the context it imitates.
 
-        Where no window with that token is silent, one of its nearest neighbours in the embedding, if one was given,
-        stands in for it. Random windows never do: the status says that there are few.
+        Where no window with that token is silent, no other stands in for it: the status says that there are few.
         """
         if not len(like.row_N):
             return nothing(like.latent, "dead", like.tokens_NL.shape[1], like.available)
         rng = generator(self.seed, "hard", split, like.latent)
         windows = self._windows(like, split, count)
         same = like.tokens_NL[np.arange(len(like.row_N)), like.target_N][windows.pattern]
-        for step in range(1 + NEIGHBOURS):
-            for token in dict.fromkeys(same[windows.open].tolist()):
-                slots = windows.open[same[windows.open] == token]
-                stand_ins = [token] if step == 0 else self.neighbours(token)[step - 1 : step]
-                for number in stand_ins:
-                    self._fill_with(windows, slots, self._occurring(split).some(number, CANDIDATES, rng))
+        for token in dict.fromkeys(same.tolist()):
+            slots = np.flatnonzero(same == token)
+            self._fill_with(windows, slots, self._occurring(split).some(token, CANDIDATES, rng))
         return self._finish(windows, count)
 
     def _windows(self, like: Contexts, split: Split, count: int) -> Windows:
@@ -173,11 +161,3 @@ class SilentSampler:
         if split not in self._occurrences:
             self._occurrences[split] = Occurrences.of(self.index.rows, split, self.index.excluded)
         return self._occurrences[split]
-
-    def _neighbours(self, number: int) -> list[int]:
-        """The tokens whose embeddings have the largest cosine with that of `number`, nearest first."""
-        if self._unit_VD is None:
-            return []
-        cosine = self._unit_VD @ self._unit_VD[number]
-        order = np.argsort(-cosine, kind="stable")
-        return order[order != number][:NEIGHBOURS].tolist()

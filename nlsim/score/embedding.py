@@ -32,11 +32,12 @@ class EmbeddingScorer:
 
     def similarity(self, explanation: str, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         """[texts] cosine of the explanation with each text."""
-        unit_ND = self._embed([INSTRUCTION + explanation, *texts])
+        unit_ND = self.embed([INSTRUCTION + explanation, *texts])
         found: npt.NDArray[np.float64] = unit_ND[1:] @ unit_ND[0]
         return found
 
-    def _embed(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """[texts, d] vectors of length 1."""
         import torch
 
         parts = []

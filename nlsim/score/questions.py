@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
     from nlsim.corpus.pieces import Pieces
     from nlsim.latents.index import LatentIndex
     from nlsim.score.config import ScoreConfig
+    from nlsim.score.embedding import EmbeddingScorer
 
 Scorer = Literal["detection", "fuzzing", "embedding"]
 CONTEXT = 32
 """Tokens of a context."""
+POOL = 10
+"""Random silent contexts that each `similar` one is the nearest of."""
 
 
 class Question(NamedTuple):
@@ -48,9 +52,11 @@ class QuestionMaker:
 
     def contexts(self, latent: int) -> tuple[Contexts, Contexts]:
         """Activating contexts of every strength, and silent ones: at random, or hard to tell from them."""
-        active = self.active(latent)
+        active, others = self.active(latent), self._config.others
+        if self._config.silent == "similar":
+            return active, self._nearest(active, self._silent.random(active, Split.SCORE, POOL * others), others)
         draw = self._silent.hard if self._config.silent == "hard" else self._silent.random
-        return active, draw(active, Split.SCORE, self._config.others)
+        return active, draw(active, Split.SCORE, others)
 
     def active(self, latent: int) -> Contexts:
         """Activating contexts of every strength alone."""
@@ -90,6 +96,26 @@ class QuestionMaker:
             ],
             active.latent,
         )
+
+    def _nearest(self, active: Contexts, silent: Contexts, count: int) -> Contexts:
+        """The silent contexts whose text is most like that of any activating one: the largest cosine."""
+        if not len(silent.row_N):
+            return silent
+        near_AS = self._embedding.embed(self._texts(active)) @ self._embedding.embed(self._texts(silent)).T
+        nearest = np.argsort(-near_AS.max(0), kind="stable")[:count]
+        return silent.some(nearest)._replace(status="ok" if len(nearest) == count else "few")
+
+    @cached_property
+    def _embedding(self) -> EmbeddingScorer:
+        from nlsim.score.embedding import EmbeddingScorer
+
+        return EmbeddingScorer(self._config.embedding_model)
+
+    def _texts(self, contexts: Contexts) -> list[str]:
+        return [
+            "".join(self._pieces.strings(tokens_L[:length]))
+            for tokens_L, length in zip(contexts.tokens_NL, contexts.length_N, strict=True)
+        ]
 
     def _questions(self, contexts: Contexts, marked_NL: npt.NDArray[np.bool_], truth: bool) -> Iterator[Question]:
         for n in range(len(contexts.row_N)):

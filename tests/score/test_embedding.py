@@ -4,36 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from score.word_vectors import WORDS
 
 from nlsim.errors import DataError, UsageError
-from nlsim.score.embedding import INSTRUCTION, EmbeddingScorer
-
-WORDS = ["[UNK]", "cats", "dogs", "rain", "snow", *INSTRUCTION.replace(":", "").split()]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """BERT without layers: word vectors alone, at right angles to each other; those of the instruction are short."""
-    path = tmp_path_factory.mktemp("embedding")
-    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", model_max_length=64).save_pretrained(path)
-    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 4}
-    model = BertModel(BertConfig(vocab_size=len(WORDS), max_position_embeddings=64, **shape))
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.fill_(float("LayerNorm.weight" in name))
-        model.embeddings.word_embeddings.weight.copy_(torch.eye(len(WORDS), 32))
-    model.save_pretrained(path)
-    return path
+from nlsim.score.embedding import EmbeddingScorer
 
 
 @pytest.mark.filterwarnings("ignore")  # the library's own
-def test_texts_that_share_words_with_the_explanation_are_nearer(folder: Path) -> None:
-    scorer = EmbeddingScorer(str(folder))
+def test_texts_that_share_words_with_the_explanation_are_nearer(embedding_model: Path) -> None:
+    scorer = EmbeddingScorer(str(embedding_model))
     found = scorer.similarity("cats dogs", ["cats dogs", "cats", "rain snow", "dogs cats cats dogs"])
     assert found[0] == pytest.approx(found[3], abs=1e-5)
     assert found[0] > found[1] > found[2]
@@ -41,9 +20,9 @@ def test_texts_that_share_words_with_the_explanation_are_nearer(folder: Path) ->
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_batches_and_padding_change_nothing(folder: Path) -> None:
+def test_batches_and_padding_change_nothing(embedding_model: Path) -> None:
     """Texts of many lengths, more than one batch: each has the value that it has alone."""
-    scorer = EmbeddingScorer(str(folder))
+    scorer = EmbeddingScorer(str(embedding_model))
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(WORDS[1:5], size=1 + n % 7)) for n in range(40)]
     together = scorer.similarity("cats", texts)
@@ -54,8 +33,8 @@ def test_batches_and_padding_change_nothing(folder: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_longer_texts_than_the_model_takes_are_cut(folder: Path) -> None:
-    scorer = EmbeddingScorer(str(folder))
+def test_longer_texts_than_the_model_takes_are_cut(embedding_model: Path) -> None:
+    scorer = EmbeddingScorer(str(embedding_model))
     found = scorer.similarity("cats", ["cats " * 100, "cats " * 50])
     assert found[0] == pytest.approx(found[1], abs=1e-5)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from latents.world import World, world_of
+from pydantic import ValidationError
 
 from nlsim.corpus.pieces import Pieces
 from nlsim.corpus.splits import Split
@@ -62,6 +63,24 @@ def test_hard_contexts_hold_the_tokens_of_the_activating_ones(world: World) -> N
     }
     assert targets["silent"] <= targets["active"]
     assert not set(silent.row_N.tolist()) & set(active.row_N.tolist())
+
+
+@pytest.mark.filterwarnings("ignore")  # the library's own
+def test_similar_contexts_are_those_most_like_the_activating_ones(tmp_path: Path, embedding_model: Path) -> None:
+    """Silent texts on the same subject are preferred to those on another, whatever tokens the latent is active at."""
+    rng = np.random.default_rng(0)
+    tokens = np.concatenate([rng.integers(1, 3, (20, 40)), rng.integers(3, 5, (40, 40))])
+    z = np.zeros((60, 40, 1), np.float16)
+    z[:10, 20] = 1
+    world = World(tmp_path, tokens, np.full(60, 40), np.full(60, int(Split.SCORE)), z)
+    pieces = Pieces([b"", b" cats", b" dogs", b" rain", b" snow"])
+    settings = ScoreConfig(examples=10, others=8, silent="similar", embedding_model=str(embedding_model))
+    _, silent = QuestionMaker(settings, world.open(), pieces, seed=3).contexts(0)
+    assert (silent.status, len(silent.row_N)) == ("ok", 8)
+    assert set(silent.row_N.tolist()) <= set(range(10, 20))
+    assert not silent.activation_NL.any()
+    with pytest.raises(ValidationError, match=r"silent: similar needs a model: set score\.embedding_model"):
+        ScoreConfig(silent="similar")
 
 
 def test_every_strength_is_asked_about(world: World) -> None:
