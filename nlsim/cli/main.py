@@ -88,7 +88,7 @@ def main() -> None:
     if debug:  # accepted anywhere on the line
         words = ["--debug", *(word for word in words if word != "--debug")]
     try:
-        cli.main(words, standalone_mode=False)
+        cli.main(words, "nlsim", standalone_mode=False)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:

@@ -55,6 +55,8 @@ def print_downloads(config: Config) -> None:
         click.echo("For use offline, on a machine with a network (HF_HOME is the folder to bring):")
         for part in missing:
             table.say(f"  {part.command}")
+        if any(part.kind == "dataset" for part in missing):
+            click.echo("  or, of a data set, only what the run reads: `nlsim run … --until tokens` there")
 
 
 def _prices(given: tuple[str, ...], known: list[str]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from nlsim.coders.config import RELEASE
+from nlsim.corpus.huggingface import on_hub
 from nlsim.subject.locate import local_folder
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def downloads_of(config: Config) -> tuple[Download, ...]:
 
 def _parts(config: Config) -> Iterator[Download]:
     source = config.corpus.source
-    if source.kind == "huggingface" and not Path(source.path).exists() and not source.data_files:
+    if source.kind == "huggingface" and on_hub(source):
         yield _download("text", source.path, "dataset", "", source.revision)
     if _on_hub(config.subject.model):
         yield _download("subject", config.subject.model, "model", "", config.subject.revision)
@@ -69,8 +70,11 @@ def _parts(config: Config) -> Iterator[Download]:
         asked = {"explain": mine.explain.method == "llm", "score": True, "simulate": True}
         for stage in ("explain", "score", "simulate"):
             lm = mine.language_model(stage)
-            if asked[stage] and not lm.endpoint.base_url and _on_hub(lm.model):
-                yield _download("language model", lm.model, "model", "", lm.revision)
+            model = "" if lm.endpoint.base_url else lm.model
+            parts = {"language model": model, "tokenizer": lm.tokenizer or "", "adapter": lm.adapter or ""}
+            for use, name in parts.items():
+                if asked[stage] and _on_hub(name):
+                    yield _download(use, name, "model", "", lm.revision if use == "language model" else None)
 
 
 def _on_hub(model: str) -> bool:

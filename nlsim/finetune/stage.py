@@ -24,6 +24,7 @@ class Examples(Stage):
         "seed",
     )  # fmt: skip
     inputs = ("tokens", "cache", "index", "explain")
+    splits = ("train",)
 
     def shards(self, config: Config) -> int:
         return config.finetune.shards

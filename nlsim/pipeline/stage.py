@@ -75,6 +75,8 @@ class Stage(ABC):
     """Dotted paths of the configuration it reads."""
     inputs: tuple[str, ...] = ()
     """Names of the stages whose artifacts it reads."""
+    splits: tuple[str, ...] = ()
+    """Splits of the corpus without whose rows it has nothing to do."""
     publishes: ClassVar[Mapping[str, str]] = {}
     """Objects of shard 0 that are copied to the run's own folder after the commit: object name → key in the run."""
 

@@ -22,6 +22,7 @@ class Variant(Stage):
         """`own`: names of stages → names of the kind's variants of them."""
         self.name = f"{stage.name}-{kind}"
         self.inputs = tuple(own.get(name, name) for name in stage.inputs)
+        self.splits = stage.splits
         self.stage, self.kind = stage, kind
 
     def shards(self, config: Config) -> int:

@@ -35,6 +35,7 @@ class Simulate(Stage):
 
     name = "simulate"
     sections = ("simulate", "seed")
+    splits = ("calibrate", "evaluate")
 
     def __init__(self, scored: bool = False) -> None:
         """`scored`: prompts show scores, so they are an input."""

@@ -80,7 +80,8 @@ CASES: dict[str, tuple[list[str], str | None, int, str]] = {
         "the coder",
     ),
     "unknown latent": (["latents.ids=[1, 18]"], "explain", 2, "latents.ids names latent 18: the coder has 18"),
-    "an empty split": (["corpus.rows.evaluate=0"], "simulate", 3, "no row of the evaluate split has more than"),
+    "a split without a budget": (["corpus.rows.evaluate=0"], None, 2, "corpus.rows.evaluate is 0, but simulate reads"),
+    "an evaluation split of short rows": (["simulate.window=63"], "simulate", 3, "split has more than 64 tokens"),
     "thresholds that none passes": (
         ["latents={choose: all, min_explain_rows: 999}"],
         "explain",

@@ -206,3 +206,17 @@ def test_doctor_checks_a_store(
 ) -> None:
     assert nlsim(monkeypatch, "doctor", "--run", store_url) == 0
     assert "keeps conditional writes" in capsys.readouterr().out
+
+
+def test_the_shell_completes_commands_and_choices(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_NLSIM_COMPLETE", "bash_complete")
+    for words, last, expected in (
+        ("nlsim pl", 1, ["plan"]),
+        ("nlsim report --format ", 3, ["text", "md", "html", "json"]),
+    ):
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(last))
+        assert nlsim(monkeypatch) == 0
+        assert capsys.readouterr().out.split() == [f"plain,{word}" for word in expected]

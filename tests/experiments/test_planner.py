@@ -53,6 +53,15 @@ def test_every_configuration_plans_without_a_network(path: Path, offline: None) 
             ],
         ),
         (
+            "llama-transcoder",
+            [
+                ("text", "HuggingFaceFW/fineweb-edu", ""),
+                ("subject", "meta-llama/Llama-3.1-8B", ""),
+                ("coder", "OpenMOSS-Team/Llama3_1-8B-Base-LXTC-8x", "Llama3_1-8B-Base-L16TC-8x"),
+                ("language model", "meta-llama/Llama-3.1-8B-Instruct", ""),
+            ],
+        ),
+        (
             "gemma-scope-2b",
             [
                 ("text", "monology/pile-uncopyrighted", ""),
@@ -81,6 +90,21 @@ def test_what_will_be_downloaded(
             'hf download google/gemma-scope-2b-pt-res --include "layer_12/width_16k/average_l0_82/*"'
         )
         assert found[0].command == "hf download monology/pile-uncopyrighted --repo-type dataset"
+
+
+def test_an_endpoint_needs_its_tokenizer_here_and_not_its_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    path = next(path for path in CONFIGS if path.stem == "gpt2-saelens")
+    words = ["lm.endpoint.base_url=http://localhost:1/v1", "lm.tokenizer=owner/tokenizer", "lm.adapter=owner/adapter"]
+    found = [
+        part for part in downloads_of(load_config(path, words).config) if part.use not in ("text", "subject", "coder")
+    ]
+    assert [(part.use, part.repository) for part in found] == [
+        ("tokenizer", "owner/tokenizer"),
+        ("adapter", "owner/adapter"),
+    ]
 
 
 def test_tokens_of_each_engine_are_those_of_the_tries() -> None:
@@ -115,6 +139,8 @@ def test_plan_compare(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     assert "shared beginnings, in blocks of 16 tokens" in out
     assert all(word in out for word in ("A40", "A100", "H100", "H200"))
     assert nlsim(monkeypatch, "plan", path) == 0
-    assert "hf download google/gemma-2-2b" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "hf download google/gemma-2-2b" in out
+    assert "`nlsim run … --until tokens` there" in out
     assert nlsim(monkeypatch, "plan", path, "--compare", "--price", "B200=1") == 2
     assert "--price 'B200=1' is not NAME=DOLLARS: known names: 2 CPU cores, A40" in capsys.readouterr().err
