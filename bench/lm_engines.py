@@ -8,15 +8,17 @@ A random Llama answers prompts of a 750-token shared prefix and a 48-token suffi
 - `packed`: nlsim's default engine;
 - `vllm`: vLLM with prefix caching, where `make vllm` has installed its CPU build.
 
-Each runs in a process of its own, in float32, and writes its answers, which are compared with the naive ones. `packed`
-runs twice, the second time on four times as many prompts: memory should not grow with them. Its bookkeeping (packing
-alone, without any model) is timed as well.
+Each runs in a process of its own (forked once the libraries are imported, which takes longer than the quick
+measurements), in float32, and writes its answers, which are compared with the naive ones. `packed` runs twice, the
+second time on four times as many prompts: memory should not grow with them. Its bookkeeping (packing alone, without any
+model) is timed as well.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import resource
 import subprocess
@@ -133,8 +135,8 @@ def padded_runner(folder: Path) -> Callable[[PromptTree], np.ndarray]:
     return run
 
 
-def part(engine: str, folder: Path, count: int, threads: int) -> None:
-    """Measure one engine in this process: answers to a file, figures to stdout."""
+def part(engine: str, folder: Path, count: int, threads: int) -> dict[str, Any]:
+    """Measure one engine in this process: answers to a file; returns figures."""
     import torch
 
     torch.set_num_threads(threads)
@@ -149,7 +151,7 @@ def part(engine: str, folder: Path, count: int, threads: int) -> None:
     figures = {"predictions": count, "seconds": seconds, "peak_memory_bytes": sum(peaks)}
     if engine == "packed":
         figures["bookkeeping_fraction"] = bookkeeping(tree) / seconds
-    print("\n" + json.dumps(figures))
+    return figures
 
 
 def bookkeeping(tree: PromptTree) -> float:
@@ -170,8 +172,32 @@ def bookkeeping(tree: PromptTree) -> float:
 
 
 def measure(engine: str, folder: Path, count: int, threads: int) -> dict[str, Any]:
-    """Run `part` in a fresh process."""
-    python = VLLM if engine == "vllm" else sys.executable
+    """Run `part` in a process of its own."""
+    run = in_vllm if engine == "vllm" else forked
+    found = run(part, engine, folder, count, threads)
+    return {"engine": engine, **found, "predictions_per_s": found["predictions"] / found["seconds"]}
+
+
+def forked(function: Callable[..., dict[str, Any]], *arguments: object) -> dict[str, Any]:
+    """Call in a fork of this process, which has imported everything and computed nothing."""
+    import torch  # noqa: F401
+    from transformers import AutoModelForCausalLM, DynamicCache, LlamaForCausalLM  # noqa: F401
+
+    import nlsim.lm.packed
+    import nlsim.lm.plain  # noqa: F401
+
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    process = context.Process(target=lambda: answers.put(function(*arguments)))
+    process.start()
+    process.join()
+    if process.exitcode:
+        sys.exit(f"{arguments[0]}: failed, see above")
+    return answers.get()
+
+
+def in_vllm(_: object, engine: str, folder: Path, count: int, threads: int) -> dict[str, Any]:
+    """Call `part` in vLLM's environment."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -180,16 +206,16 @@ def measure(engine: str, folder: Path, count: int, threads: int) -> dict[str, An
     }
     environment["VLLM_CPU_KVCACHE_SPACE"] = "1"
     options = ["--part", engine, "--folder", folder, "--count", str(count), "--threads", str(threads)]
-    done = subprocess.run([python, __file__, *options], env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run([VLLM, __file__, *options], env=environment, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return {"engine": engine, **found, "predictions_per_s": found["predictions"] / found["seconds"]}
+    return found
 
 
 def compare(model: str, counts: dict[str, int], threads: int) -> dict[str, Any]:
     """All engines in turn, their speeds relative to `packed`'s, and how far they disagree."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        facts = save(model, folder)
+        facts = forked(save, model, folder)
         engines = [measure(engine, folder, count, threads) for engine, count in counts.items()]
         exact = np.load(folder / "naive.npy")
         for found in engines:
@@ -222,10 +248,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.part:
-        part(arguments.part, arguments.folder, arguments.count, arguments.threads)
+        print("\n" + json.dumps(part(arguments.part, arguments.folder, arguments.count, arguments.threads)))
         return
     large = arguments.model == "50m"
-    counts = {"naive": 8 if large else 24, "padded": 256, "packed": 512 if large else 1024}
+    counts = {"naive": 8 if large else 24, "padded": 256, "packed": 256 if large else 512}
     if not arguments.quick:
         counts = {"naive": 60 if large else 200, "padded": 512 if large else 1024, "packed": 1024 if large else 4096}
         if VLLM.exists():

@@ -97,3 +97,8 @@ def _upto(prompt: str, read: int) -> str:
 def _spans(text: str) -> Iterator[tuple[bool, str]]:
     for number, span in enumerate(re.split("[«»]", text)):
         yield number % 2 == 1, span
+
+
+def count_reads(tree: PromptTree) -> int:
+    """Distributions wanted from a trie."""
+    return sum(len(reads) for _, reads in flatten(tree))

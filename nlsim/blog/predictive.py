@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import rankdata
 
 from nlsim.blog.identify import CALLED
 from nlsim.blog.pairs import Floats, Ints, Pairs
 from nlsim.metrics.classification import auc
-from nlsim.metrics.correlation import midranks
 from nlsim.metrics.intervals import Bootstrap
 from nlsim.metrics.rows import Row, metric_row
 
@@ -72,7 +72,7 @@ def predictive_rows(quality: LatentQuality, scores: Mapping[str, Floats], densit
             if int(known.sum()) < 3:
                 continue
             score, value, frequency = score_L[known], value_L[known], frequency_L[known]
-            ranks = [midranks(column) for column in (score, value, frequency)]
+            ranks = [rankdata(column) for column in (score, value, frequency)]
             found = bootstrap.correlation(ranks[0], ranks[1])
             rows.append(metric_row("rank_correlation", found, "correlation", condition))
             rest = [_residual(column, ranks[2]) for column in ranks[:2]]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import rankdata
 
 from nlsim.blog.pairs import Floats, Pairs
 from nlsim.calibrate.inputs import KNOWN
-from nlsim.metrics.correlation import midranks
 from nlsim.metrics.intervals import Bootstrap
 from nlsim.metrics.rows import Row, metric_row
 
@@ -72,7 +72,7 @@ def value_rows(found: Places, bootstrap: Bootstrap) -> list[Row]:
         rows.append(
             metric_row("correlation", bootstrap.correlation(found.expected_A, place_A), "correlation", condition)
         )
-        ranks = (midranks(found.expected_A), midranks(place_A)) if len(place_A) else (place_A, place_A)
+        ranks = (rankdata(found.expected_A), rankdata(place_A)) if len(place_A) else (place_A, place_A)
         rows.append(metric_row("rank_correlation", bootstrap.correlation(*ranks), "correlation", condition))
         rounded_A = np.round(place_A)
         hit = bootstrap.mean((digit_A == rounded_A).astype(np.float64))

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import pearsonr
 
 from nlsim.metrics.arrays import ratio
 from nlsim.metrics.classification import auc
-from nlsim.metrics.correlation import pearson
 from nlsim.metrics.intervals import Bootstrap, Estimate
 from nlsim.metrics.probability import Reliability, calibration_error, reliability
 from nlsim.metrics.rows import Row, metric_row
@@ -105,8 +105,20 @@ def judge_digits(truth_LR: Float32, expected_LR: Float32, unit_L: Float32, condi
     in units of their latent's mean."""
     active_LR = (truth_LR > 0) & ~np.isnan(expected_LR) & (unit_L[:, None] > 0)
     relative_LR = np.divide(truth_LR, unit_L[:, None], out=np.zeros_like(truth_LR), where=active_LR)
-    found = pearson(expected_LR[active_LR], relative_LR[active_LR])
-    return [metric_row("digit_correlation", found, "correlation", condition)]
+    return [
+        metric_row(
+            "digit_correlation", _pearson(expected_LR[active_LR], relative_LR[active_LR]), "correlation", condition
+        )
+    ]
+
+
+def _pearson(x_N: Float32, y_N: Float32) -> Estimate:
+    """Pearson's correlation with Fisher's z interval (members independent); NaN when either is constant."""
+    if x_N.size < 4 or np.ptp(x_N) == 0 or np.ptp(y_N) == 0:
+        return Estimate(float("nan"), float("nan"), float("nan"), x_N.size)
+    found = pearsonr(x_N.astype(np.float64), y_N.astype(np.float64))
+    interval = found.confidence_interval()
+    return Estimate(float(found.statistic), float(interval.low), float(interval.high), x_N.size)
 
 
 def _half_sum(bootstrap: Bootstrap, *parts: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]) -> Estimate:

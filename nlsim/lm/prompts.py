@@ -73,11 +73,6 @@ def flatten(tree: PromptTree) -> Iterator[tuple[IntArray, IntArray]]:
             )
 
 
-def count_reads(tree: PromptTree) -> int:
-    """Distributions wanted from a trie."""
-    return sum(len(node.tree.reads) for node in walk(tree))
-
-
 def common_prefix(first: IntArray, second: IntArray) -> int:
     """Length of the longest common prefix."""
     n = min(len(first), len(second))

@@ -1,9 +1,8 @@
-"""Classification of latents as active or inactive: confusion counts, AUC, precision@k, threshold sweeps, all with
-weights.
+"""Classification of latents as active or inactive: confusion counts, AUC and precision@k, all with weights.
 
 Weights are how a subsampled pool speaks for the whole dictionary. A pool of 50 active and 1,000 of 130,000 inactive
 latents has a prevalence of 5 %, the dictionary one of 0.04 %: precision and F1 on the pool say nothing about use.
-`prevalence_weights` gives every sampled inactive the weight of those it stands for; all functions here take it.
+A weight gives every sampled inactive what it stands for.
 """
 
 from typing import NamedTuple
@@ -79,18 +78,6 @@ def confusion(
     )
 
 
-def prevalence_weights(truth: npt.ArrayLike, active: float, inactive: float) -> FloatArray:
-    """Weights that bring a sample back to a population with `active` active and `inactive` inactive members.
-
-    Every sampled member stands for (population count of its class) / (sample count of its class). Returns one weight
-    per label.
-    """
-    truth_N = np.asarray(truth).astype(bool).ravel()
-    found = int(truth_N.sum())
-    of_active, of_inactive = ratio(active, found), ratio(inactive, truth_N.size - found)
-    return np.where(truth_N, of_active, of_inactive)
-
-
 class Tail(NamedTuple):
     """Cumulative weight of the classes at and above each distinct score, highest score first."""
 
@@ -126,50 +113,12 @@ def auc(truth: npt.ArrayLike, score: npt.ArrayLike, weight: npt.ArrayLike | None
 
 
 def precision_at(truth: npt.ArrayLike, score: npt.ArrayLike, k: float, weight: npt.ArrayLike | None = None) -> float:
-    """Expected share of the active among the `k` highest scores, ties in random order; `k` counts weight, so with
-    `prevalence_weights` it is k of the population. When fewer than `k` are there, all are taken. NaN scores are left
-    out."""
+    """Expected share of the active among the `k` highest scores, ties in random order; `k` counts weight, so
+    where weights speak for a population it is k of the population. When fewer than `k` are there, all are taken. NaN
+    scores are left out."""
     tail = tail_counts(truth, score, weight)
     if not tail.score_U.size:
         return float("nan")
     total_U = np.append(0.0, tail.active_U + tail.inactive_U)
     taken = min(float(k), float(total_U[-1]))
     return ratio(float(np.interp(taken, total_U, np.append(0.0, tail.active_U))), taken)
-
-
-class Sweep(NamedTuple):
-    """What is selected at each threshold."""
-
-    threshold_T: FloatArray
-    selected_T: FloatArray
-    """Weight selected (score >= threshold)."""
-    recall_T: FloatArray
-    false_positive_rate_T: FloatArray
-    precision_T: FloatArray
-    resolution: float
-    """Smallest false-positive rate other than 0 that the sample can show: the lightest inactive's share."""
-
-
-def threshold_sweep(
-    truth: npt.ArrayLike, score: npt.ArrayLike, thresholds: npt.ArrayLike, weight: npt.ArrayLike | None = None
-) -> Sweep:
-    """Exact counts at given thresholds. A rate below `resolution` reads 0 and means "fewer than one in the sample":
-    nothing is resampled to look finer than it is. A threshold at which nothing is selected has recall 0 and undefined
-    (NaN) precision."""
-    threshold_T = np.asarray(thresholds, dtype=np.float64)
-    sample = answered(truth, score, weight)
-    tail = tail_counts(truth, score, weight)
-    at_T = np.searchsorted(-tail.score_U, -threshold_T, side="right")  # how many distinct scores reach the threshold
-    active_T = np.append(0.0, tail.active_U)[at_T]
-    inactive_T = np.append(0.0, tail.inactive_U)[at_T]
-    actives, inactives = np.append(0.0, tail.active_U)[-1], np.append(0.0, tail.inactive_U)[-1]
-    light = sample.weight_N[~sample.truth_N & (sample.weight_N > 0)]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return Sweep(
-            threshold_T,
-            active_T + inactive_T,
-            np.divide(active_T, actives),
-            np.divide(inactive_T, inactives),
-            np.divide(active_T, active_T + inactive_T),
-            ratio(float(light.min()) if light.size else 0.0, float(inactives)),
-        )

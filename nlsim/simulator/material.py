@@ -19,8 +19,6 @@ from nlsim.explain.lexical import Rule, Rules, describe, find_rules
 from nlsim.explain.reading import Ints, Reading
 from nlsim.simulator.text import SimulatorText, Window
 
-STRENGTHS = 9
-
 
 class Activity(NamedTuple):
     """Where a latent fires on all rows of the material."""

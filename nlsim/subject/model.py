@@ -110,10 +110,6 @@ class Subject:
         return self.model.device
 
     @property
-    def d_model(self) -> int:
-        return int(self.decoder.get_input_embeddings().embedding_dim)  # type: ignore[operator]
-
-    @property
     def vocabulary(self) -> int:
         """Tokens that it has an embedding for; some models have more than their tokenizer."""
         return int(self.decoder.get_input_embeddings().num_embeddings)  # type: ignore[operator]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracle import count_reads
 
 from nlsim.lm import packed as packed_module
 from nlsim.lm.backend import Backbone
@@ -18,7 +19,7 @@ from nlsim.lm.config import LmConfig
 from nlsim.lm.llama import LlamaForward
 from nlsim.lm.packed import PackedEngine
 from nlsim.lm.plain import TransformersEngine
-from nlsim.lm.prompts import PromptTree, count_reads, leaf
+from nlsim.lm.prompts import PromptTree, leaf
 
 TOLERANCE = 5e-5
 """Largest difference of log-probabilities in float32; the models' weights are large, logits reach ±20."""

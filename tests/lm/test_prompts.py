@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracle import count_reads
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
 from nlsim.errors import UsageError
 from nlsim.lm.cost import Shape, Work, alone_work, explanation_first, shape_of, shared_work
-from nlsim.lm.prompts import PromptTree, count_reads, flatten, from_prompts, grid, leaf
+from nlsim.lm.prompts import PromptTree, flatten, from_prompts, grid, leaf
 
 prompts = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=8), min_size=1, max_size=6)
 

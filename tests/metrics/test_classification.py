@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sk
 
-from nlsim.metrics.classification import auc, confusion, precision_at, prevalence_weights, tail_counts, threshold_sweep
+from nlsim.metrics.classification import auc, confusion, precision_at, tail_counts
 
 LABELLED = st.integers(2, 60).flatmap(
     lambda n: st.tuples(
@@ -69,7 +69,7 @@ def test_precision_of_a_subsample_is_weighted_back_to_the_true_prevalence() -> N
     whole = confusion(truth, probability)
     pool = np.r_[np.arange(100), generator.choice(np.arange(100, 200_000), 20_000, replace=False)]
     pooled = confusion(truth[pool], probability[pool])
-    weight = prevalence_weights(truth[pool], active=100, inactive=199_900)
+    weight = np.where(truth[pool], 1.0, 199_900 / 20_000)
     weighted = confusion(truth[pool], probability[pool], weight)
     assert pooled.precision > 4 * whole.precision
     assert weighted.precision == pytest.approx(whole.precision, rel=0.1)
@@ -88,28 +88,6 @@ def test_precision_at_k_is_the_mean_over_random_orders_of_ties(sample: tuple[np.
     above, tied = score > threshold, score == threshold
     expected = (truth[above].sum() + (k - above.sum()) * truth[tied].mean()) / k
     np.testing.assert_allclose(precision_at(truth, score, k), expected)
-
-
-@given(LABELLED)
-def test_sweep_counts_agree_with_confusion(sample: tuple[np.ndarray, ...]) -> None:
-    truth, score, weight = sample
-    thresholds = np.array([-1.0, 0.0, 0.3, 0.5, 1.0, 2.0])
-    sweep = threshold_sweep(truth, score, thresholds, weight)
-    for i, threshold in enumerate(thresholds):
-        counts = confusion(truth, score, weight, threshold)
-        np.testing.assert_allclose(sweep.recall_T[i], counts.recall)
-        np.testing.assert_allclose(sweep.precision_T[i], counts.precision)
-        np.testing.assert_allclose(sweep.false_positive_rate_T[i], 1 - counts.specificity, atol=1e-12)
-        np.testing.assert_allclose(sweep.selected_T[i], counts.tp + counts.fp)
-
-
-def test_sweep_keeps_empty_selections_and_states_its_resolution() -> None:
-    """Mistake 33: sentences with no selection were dropped, and the false-positive rate resolved only to 1/1000."""
-    truth = np.r_[np.ones(2), np.zeros(1000)].astype(bool)
-    sweep = threshold_sweep(truth, np.where(truth, 0.4, 0.1), [0.2, 0.9])
-    assert sweep.recall_T.tolist() == [1, 0]
-    assert np.isnan(sweep.precision_T[1])
-    assert sweep.resolution == pytest.approx(1 / 1000)
 
 
 def test_tail_counts_of_nothing() -> None:

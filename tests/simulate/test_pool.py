@@ -1,9 +1,10 @@
 """Sampled pairs: the active latents are all there, the others stand for the rest, answers are those of the whole."""
 
 import numpy as np
+from oracle import count_reads
 
 from nlsim.latents.codes import RowCodes
-from nlsim.lm.prompts import PromptTree, count_reads, flatten
+from nlsim.lm.prompts import PromptTree, flatten
 from nlsim.simulate.pool import draw_pool, only
 
 LATENTS = np.arange(0, 60, 2)

@@ -9,10 +9,11 @@ import pytest
 from byte_models import byte_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracle import count_reads
 
 from nlsim.errors import UsageError
 from nlsim.lm.config import LmConfig
-from nlsim.lm.prompts import PromptTree, count_reads, flatten
+from nlsim.lm.prompts import PromptTree, flatten
 from nlsim.lm.templates import Message, Template
 from nlsim.simulate.config import SimulateConfig
 from nlsim.simulate.prompts import AllPrompts, LastPrompts, Text, simulation_prompts

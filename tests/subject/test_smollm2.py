@@ -144,7 +144,7 @@ def test_the_weights_are_the_files_exactly(subject: Subject) -> None:
 
 @pytest.mark.smollm2
 def test_it_is_the_model_it_should_be(subject: Subject) -> None:
-    assert (subject.layers, subject.d_model, len(subject.tokenizer)) == (30, 576, 49152)
+    assert (subject.layers, subject.model.config.hidden_size, len(subject.tokenizer)) == (30, 576, 49152)
     assert "<|im_start|>" in subject.tokenizer.chat_template
     prompt = subject.tokenizer("The capital of France is", return_tensors="pt").input_ids
     state = subject.start(prompt, [prompt.shape[1]], "layers.8.mlp")
