@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,6 +69,21 @@ class Bed(NamedTuple):
         settings = yaml.safe_load(self.settings.read_text())
         path.write_text(yaml.safe_dump(settings | changes))
         return self._replace(settings=path)
+
+    @contextmanager
+    def tight_quota(self) -> Iterator[None]:
+        """A quota called `tight` that lets no pod in."""
+        quota = {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": "tight", "namespace": self.namespace},
+            "spec": {"hard": {"limits.memory": "1Mi"}},
+        }
+        kubectl("apply", "-f", "-", stdin=yaml.safe_dump(quota))
+        try:
+            yield
+        finally:
+            kubectl("delete", "resourcequota", "tight", "-n", self.namespace)
 
     def pods(self, selector: str) -> list[dict[str, Any]]:
         found = json.loads(kubectl("get", "pods", "-n", self.namespace, "-l", selector, "-o", "json"))

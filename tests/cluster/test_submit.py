@@ -90,15 +90,6 @@ def test_a_gpu_that_no_node_has(bed: Bed) -> None:
 
 
 def test_quota(bed: Bed) -> None:
-    quota = {
-        "apiVersion": "v1",
-        "kind": "ResourceQuota",
-        "metadata": {"name": "tight", "namespace": bed.namespace},
-        "spec": {"hard": {"limits.memory": "1Mi"}},
-    }
-    kubectl("apply", "-f", "-", stdin=yaml.safe_dump(quota))
-    try:
+    with bed.tight_quota():
         said = submit(bed, run="quota")
-    finally:
-        kubectl("delete", "resourcequota", "tight", "-n", bed.namespace)
     assert "exceeded quota: tight" in said

@@ -156,3 +156,28 @@ def test_many_shards_as_one_job(argo: Bed, tmp_path_factory: pytest.TempPathFact
     again, _ = submit(few, url)
     assert finished(few, again)["phase"] == "Succeeded"
     assert "[]" not in kubectl("get", "jobs", "-n", few.namespace, "-l", f"nlsim/workflow={again}", "-o", "name")
+
+
+def test_quota(argo: Bed) -> None:
+    """`--follow` says what keeps the workflow's pods out."""
+    with argo.tight_quota():
+        done = argo.nlsim(*argo.submit_words(f"s3://{argo.bucket}/quota", "argo"), "--follow")
+    assert done.returncode == 75, done.stderr
+    assert "cannot create pods: " in done.stderr
+    assert "exceeded quota: tight" in done.stderr
+
+
+def test_a_bucket_that_pods_do_not_reach(argo: Bed, tmp_path: Path) -> None:
+    """The reason that a pod gives is in the line that `--follow` ends with."""
+    there = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
+    name = {"name": "astray", "namespace": argo.namespace}
+    kubectl(
+        "apply",
+        "-f",
+        "-",
+        stdin=yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": name, "data": there}),
+    )
+    astray = argo.with_settings(tmp_path / "cluster.yaml", environment="astray", retries=0)
+    done = argo.nlsim(*astray.submit_words(f"s3://{argo.bucket}/astray", "argo"), "--follow")
+    assert done.returncode == 4, done.stderr
+    assert "127.0.0.1:9" in done.stderr
