@@ -29,6 +29,7 @@ from s3_proxy import Proxy, without_pauses
 from nlsim.store import s3
 
 BUCKET = "soak"
+KINDS = ("directory-1", "directory-2", "directory-10", "s3-1", "s3-2", "s3-10")
 
 
 @contextmanager
@@ -50,27 +51,26 @@ def kills(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """Each kind of place with each number of runners; a share of the kills each."""
     config = Path(arguments.config) if arguments.config else None
     bench = kill_soak.Bench(folder, config, ("--until", arguments.until) if arguments.until else ())
-    shares = {("directory", 1): 0.3, ("directory", 2): 0.15, ("directory", 10): 0.15, ("s3", 1): 0.2, ("s3", 10): 0.2}
     found = []
     with ExitStack() as stack:
         if config is None:
             stack.enter_context(kill_soak.toy_runs())
         stack.enter_context(server(folder, arguments.versitygw))
         clients()
-        for (kind, runners), share in shares.items():
-            base = f"s3://{BUCKET}" if kind == "s3" else str(folder)
-            name = f"{base}/{kind}-{runners}"
+        for chosen in arguments.kinds:
+            kind, runners = chosen.split("-")
+            name = f"{f's3://{BUCKET}' if kind == 's3' else folder}/{chosen}"
             started = time.perf_counter()
             killed = kill_soak.soak(
                 bench,
                 lambda number, name=name: f"{name}-{number}",
                 f"{name}-undisturbed",
-                round(share * arguments.kills),
+                round(arguments.kills / len(arguments.kinds)),
                 arguments.seed,
-                runners,
+                int(runners),
             )
             seconds = round(time.perf_counter() - started, 1)
-            found.append({"place": kind, "runners": runners, **killed._asdict(), "seconds": seconds})
+            found.append({"kind": chosen, **killed._asdict(), "seconds": seconds})
             print(found[-1], file=sys.stderr)
     return found
 
@@ -91,6 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--faults", type=int, default=0)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="where, and how many runners at once")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--config", help="a configuration to run instead of the toy pipeline")
     parser.add_argument("--until", help="the last stage")

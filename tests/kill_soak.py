@@ -115,7 +115,8 @@ def soak(
     generator = random.Random(seed)
     started = time.monotonic()
     assert ended(bench.start(undisturbed, *bench_join(runners))) == DONE, bench.said()
-    horizon = (time.monotonic() - started) * (0.7 if runners == 1 else 1.4)  # soon enough that most runs are hit
+    alone = time.monotonic() - started
+    pause = alone * (0.7 if runners == 1 else 1.4 / runners)  # so that most runs are hit, with several runners often
     expected = facts(undisturbed)
     sent: Counter[str] = Counter()
     starts = runs = 0
@@ -127,10 +128,10 @@ def soak(
             while len(alive) < runners:
                 alive.append(bench.start(url, *bench_join(runners)))
                 starts += 1
-            time.sleep(generator.uniform(0, horizon))
+            time.sleep(generator.uniform(0, pause))
             complete |= reap(bench, alive)
             if alive and sent.total() < kills:
-                disturb(generator, generator.choice(alive), horizon, sent)
+                disturb(generator, generator.choice(alive), alone, sent)
             complete |= reap(bench, alive)
             if complete or sent.total() >= kills:
                 complete |= True in [check_end(bench, ended(child)) for child in alive]
@@ -146,13 +147,13 @@ def bench_join(runners: int) -> tuple[str, ...]:
     return ("--join",) if runners > 1 else ()
 
 
-def disturb(generator: random.Random, child: int, horizon: float, sent: Counter[str]) -> None:
+def disturb(generator: random.Random, child: int, longest: float, sent: Counter[str]) -> None:
     """Kill, stop, or hold a process for a while."""
     chosen = generator.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP))
     sent[chosen.name] += 1
     os.kill(child, chosen)
     if chosen == signal.SIGSTOP:
-        time.sleep(generator.uniform(0, horizon))
+        time.sleep(generator.uniform(0, longest))
         os.kill(child, signal.SIGCONT)
 
 
