@@ -51,9 +51,9 @@ def json_of(data: bytes | str) -> Any:
     """A JSON value, its texts well-formed. Raises ValueError for what is none, deep nesting included."""
     try:
         value = json.loads(data)
+        return _formed(value) if "\\ud" in (data.decode() if isinstance(data, bytes) else data).lower() else value
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    return _formed(value) if "\\ud" in (data.decode() if isinstance(data, bytes) else data).lower() else value
 
 
 def _formed(value: Any) -> Any:

@@ -73,7 +73,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 def terminated(_number: int, _frame: FrameType | None) -> None:
     """What SIGTERM does outside a shard: between shards nothing is half done, so the program ends at once."""
-    print("nlsim: stopped; run the same command again to carry on", file=sys.stderr)  # noqa: T201
+    os.write(2, b"nlsim: stopped; run the same command again\n")  # print would fail where it interrupts itself
     sys.exit(75)
 
 

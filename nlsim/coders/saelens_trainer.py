@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 
@@ -14,9 +14,6 @@ from nlsim.coders.file import DTYPES
 from nlsim.coders.sparse import SparseCoder
 from nlsim.coders.trainer import Pair
 from nlsim.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
 
 ARCHITECTURES = {
     "topk": "topk",

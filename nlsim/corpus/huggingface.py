@@ -117,8 +117,8 @@ def _cannot_open(source: HuggingFaceSource, error: Exception) -> DataError:
 
 
 def _documents(rows: Iterable[Mapping[str, Any]], source: HuggingFaceSource, first: int) -> Iterator[Document]:
-    import httpx
     from datasets.exceptions import DatasetsError
+    from huggingface_hub.utils import httpx  # its own: which library that is has changed
 
     iterator, number = iter(rows), first
     while True:

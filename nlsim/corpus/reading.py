@@ -59,13 +59,15 @@ class Part(NamedTuple):
     """Documents of the splits that have a budget."""
     seen: list[bytes]
     """Digests of all documents."""
+    begin: Place
     place: Place
     """Where it ends."""
 
     def pack(self) -> bytes:
-        """The part as a NumPy archive."""
+        """The part as a NumPy archive, its SHA-256 in front."""
         packed = io.BytesIO()
-        facts = json.dumps({"names": [text.name for text in self.texts], "place": self.place}).encode()
+        names = [text.name for text in self.texts]
+        facts = json.dumps({"names": names, "begin": self.begin, "place": self.place}).encode()
         np.savez(
             packed,
             tokens=np.concatenate([np.zeros(0, np.int32), *(text.tokens for text in self.texts)]),
@@ -74,20 +76,24 @@ class Part(NamedTuple):
             seen=np.frombuffer(b"".join(self.seen), np.uint8).reshape(-1, DIGEST),
             facts=np.frombuffer(facts, np.uint8),
         )
-        return packed.getvalue()
+        return hashlib.sha256(packed.getvalue()).digest() + packed.getvalue()
 
     @classmethod
     def unpack(cls, data: bytes) -> Part | None:
         """What `pack` packed; None for anything else, such as what another version of nlsim kept."""
+        digest, packed = data[:32], data[32:]
+        if hashlib.sha256(packed).digest() != digest:
+            return None
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
                 facts = json.loads(arrays["facts"].tobytes())
                 cut = np.split(arrays["tokens"], np.cumsum(arrays["length"])[:-1])
                 texts = [
                     Text(name, Split(split), tokens)
                     for name, split, tokens in zip(facts["names"], arrays["split"].tolist(), cut, strict=False)
                 ]
-                return cls(texts, [row.tobytes() for row in arrays["seen"]], Place(*facts["place"]))
+                seen = [row.tobytes() for row in arrays["seen"]]
+                return cls(texts, seen, Place(*facts["begin"]), Place(*facts["place"]))
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
             return None
 
@@ -102,6 +108,8 @@ class Reading:
         self.seen: list[bytes] = []
         place = START
         while (data := keeper.kept(self._name)) is not None and (part := Part.unpack(data)) is not None:
+            if part.begin != place:  # another attempt's, which cut the source elsewhere
+                break
             self.texts += part.texts
             self.seen += part.seen
             place = part.place
@@ -109,7 +117,7 @@ class Reading:
         if self._parts:
             log.event("reading goes on", documents=place.documents)
         self.documents = open_documents(source, place)
-        self._new, self._characters = Part([], [], place), 0
+        self._new, self._characters = Part([], [], place, place), 0
 
     def add(self, texts: Sequence[Text], seen: Sequence[bytes], characters: int) -> None:
         """Take note of a batch of `documents`, and keep a part once it is large enough."""
@@ -125,7 +133,7 @@ class Reading:
         if self._new.seen:
             self._keeper.keep(self._name, self._new.pack())
             self._parts += 1
-            self._new, self._characters = Part([], [], self._new.place), 0
+            self._new, self._characters = Part([], [], self._new.place, self._new.place), 0
 
     @property
     def _name(self) -> str:

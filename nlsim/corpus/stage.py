@@ -20,6 +20,7 @@ class Tokens(Stage):
     """
 
     name = "tokens"
+    version = 2
     sections = ("corpus", "subject.model", "subject.revision")
 
     def shards(self, config: Config) -> int:  # noqa: ARG002

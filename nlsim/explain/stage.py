@@ -23,6 +23,7 @@ class Explain(Stage):
     """index → table `explanations` (see `table.explanation_table`): every chosen latent once, failures included."""
 
     name = "explain"
+    version = 2
     sections = ("explain", "latents", "seed")
     inputs = ("tokens", "cache", "index")
 

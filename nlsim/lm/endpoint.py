@@ -104,7 +104,7 @@ class Endpoint:
         self.url = str(url)
         self.answered_by: dict[str, list[str]] = {"model": [], "system_fingerprint": []}
         """What the server says that it answered with, each once, in order."""
-        self._key = os.environ.get(settings.key_variable, "")
+        self._key = _key(settings.key_variable)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="nlsim-endpoint", daemon=True)
         self._thread.start()
@@ -145,7 +145,7 @@ class Endpoint:
                     async with asyncio.timeout(self.config.endpoint.timeout):  # httpx limits each read, not the whole
                         response = await self._client.post(f"{self.url}/{route}", json=body)
                 except (httpx.TransportError, httpx.DecodingError, TimeoutError) as error:
-                    response, problem = None, f"{type(error).__name__}: {error}".rstrip(": ")
+                    response, problem = None, self._hidden(f"{type(error).__name__}: {error}".rstrip(": "))
                 if response is not None and response.status_code == 200:
                     answer = self._read(response)
                     if answer is not None:
@@ -168,14 +168,14 @@ class Endpoint:
             return None
         if not isinstance(answer, dict):
             return None
-        self._check_model(answer)
+        self.check_model(answer)
         self.usage.requests += 1
         self.usage.tokens_in += used(answer, "prompt_tokens")
         self.usage.tokens_out += used(answer, "completion_tokens")
         self.throttle.succeeded()
         return answer
 
-    def _check_model(self, answer: Mapping[str, Any]) -> None:
+    def check_model(self, answer: Mapping[str, Any]) -> None:
         """Raise DataError when another model answers than before: numbers of two models are not to be mixed.
 
         Another fingerprint of the system is logged, no more: services answer from several systems at once.
@@ -187,7 +187,7 @@ class Endpoint:
             if known and name == "model":
                 raise DataError(
                     f"{self.url} changed its model midway, from {known[0]} to {said}",
-                    "name a fixed version in lm.model, then run the same command again",
+                    "name a fixed version in lm.model, or ask all anew with lm.endpoint.keep_answers=false",
                 )
             if known:
                 log.event("endpoint answers from another system", logging.WARNING, before=known[-1], now=said)
@@ -196,8 +196,7 @@ class Endpoint:
     def _refused(self, response: httpx.Response, route: str) -> str:
         """What a passing failure says; any other is raised."""
         status = response.status_code
-        said = message_of(response)
-        said = said.replace(self._key, "***") if self._key else said  # some servers repeat it
+        said = self._hidden(message_of(response))[:300]
         if status in (401, 403):
             name = self.config.endpoint.key_variable
             raise UsageError(f"{self.url} rejected the key ({status})", f"set ${name} to a valid one")
@@ -213,6 +212,10 @@ class Endpoint:
             self.throttle.refused()
             log.event("endpoint is busy", concurrency=int(self.throttle.limit))
         return f"{status}: {said}"
+
+    def _hidden(self, text: str) -> str:
+        """A text without the key: some servers, and some errors, repeat it."""
+        return text.replace(self._key, "***") if self._key else text
 
     def _delay(self, attempt: int, response: httpx.Response | None) -> float:
         """Seconds to wait: what the server asks for, else growing; never in step with other requests."""
@@ -236,15 +239,23 @@ class Endpoint:
         await self._client.aclose()
 
 
+def _key(variable: str) -> str:
+    """The key, without the space round it that mounted secrets have. Raises UsageError for one that is none."""
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError(f"${variable} holds characters that no key has", "set it to the key alone")
+    return key
+
+
 def message_of(response: httpx.Response) -> str:
-    """The error a server states, in one short line."""
+    """The error a server states, in one line."""
     try:
         error = response.json()
         error = error.get("error", error)
         text = str(error.get("message", error) if isinstance(error, dict) else error)
     except (ValueError, AttributeError, RecursionError):
         text = response.text
-    return one_line(text)[:300]
+    return one_line(text)
 
 
 def used(answer: Mapping[str, Any], name: str) -> int:

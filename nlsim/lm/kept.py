@@ -44,17 +44,18 @@ class KeptAnswers:
         """What identifies an answer: everything that was asked."""
         return hashlib.sha256(canonical_json([self._server, *what])).digest()[:16]
 
-    def get(self, key: bytes) -> Any:
-        """The answer, or None."""
+    def get(self, key: bytes) -> dict[str, Any] | None:
+        """What was kept, or None."""
         if self._database is None:
             return None
         with suppress(sqlite3.Error, ValueError):
             row = self._database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
-            return None if row is None else json.loads(row[0])
+            kept = None if row is None else json.loads(row[0])
+            return kept if isinstance(kept, dict) else None
         return None
 
-    def put(self, key: bytes, answer: Any) -> None:
-        """Keep an answer."""
+    def put(self, key: bytes, answer: dict[str, Any]) -> None:
+        """Keep an answer, with the model that gave it."""
         if self._database is not None:
             with suppress(sqlite3.Error):
                 self._database.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, json.dumps(answer)))

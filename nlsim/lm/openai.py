@@ -151,19 +151,21 @@ class OpenAIEngine:
     async def _ask(self, route: str, body: dict[str, Any], read: Callable[[Mapping[str, Any]], T], *more: Any) -> T:
         """What `read` makes of the server's answer, or what it made of it before; `more` is what it depends on."""
         key = self.kept.key(route, body, *more)
-        found: T | None = self.kept.get(key)
-        if found is not None:
+        known = self.kept.get(key)
+        if known is not None:
+            self.endpoint.check_model(known)
             self.endpoint.usage.kept += 1
+            found: T = known["found"]
             return found
         answer = await self.endpoint.post(route, body)
         try:
             found = read(answer)
-        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise UsageError(
                 f"the endpoint's answer is none of OpenAI's form ({type(error).__name__})",
                 "check lm.endpoint.base_url: is it OpenAI-compatible?",
             ) from error
-        self.kept.put(key, found)
+        self.kept.put(key, {"model": answer.get("model"), "found": found})
         return found
 
     def generate(self, prompts: Sequence[IntArray], sampling: Sampling) -> list[Generation]:

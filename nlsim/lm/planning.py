@@ -56,7 +56,7 @@ def _in_layers(config: Mapping[str, Any]) -> float:
 def engine_resources(lm: LmConfig) -> Resources:
     """What a shard that asks the language model needs. A model over 1 billion parameters is taken to need a GPU."""
     if lm.endpoint.base_url:
-        return Resources(memory_gb=4.0)
+        return Resources(image="model", memory_gb=4.0)
     size = parameters(lm)
     image: Literal["model", "vllm"] = "vllm" if lm.engine == "vllm" else "model"
     if not (lm.device.startswith("cuda") or (lm.device in ("auto", "shard") and size > 1e9)):

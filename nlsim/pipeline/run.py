@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import yaml
-
 from nlsim.base import Section, canonical_json
 from nlsim.errors import DataError, UsageError
+from nlsim.foreign import yaml_of
 from nlsim.pipeline import registry
 from nlsim.store.objects import DamagedObjectError, MissingObjectError, open_objects
 
@@ -144,8 +143,8 @@ class Run:
         from nlsim.config import parse_config
 
         try:
-            return parse_config(yaml.safe_load(text))
-        except (UsageError, yaml.YAMLError, ValueError, RecursionError) as error:
+            return parse_config(yaml_of(text))
+        except (UsageError, ValueError, RecursionError) as error:
             raise DataError(
                 f"{files.url}/{CONFIG} cannot be read by this version of nlsim ({error})",
                 "use the version that made the run, or start a new run",

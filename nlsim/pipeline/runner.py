@@ -184,8 +184,8 @@ def _other_runner(files: Objects) -> dict[str, Any] | None:
     try:
         other = json.loads(files.get(RUNNER))
         pid, host = int(other["pid"]), other["host"]
-    except (MissingObjectError, ValueError, KeyError, TypeError):  # it has just ended, or the note is damaged
-        return None
+    except (MissingObjectError, ValueError, KeyError, TypeError, OverflowError):
+        return None  # it has just ended, or the note is damaged
     if info is None or files.now() - info.modified > STALE_SECONDS or (host == platform.node() and not _exists(pid)):
         return None
     return {"pid": pid, "host": host}
@@ -194,7 +194,7 @@ def _other_runner(files: Objects) -> dict[str, Any] | None:
 def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

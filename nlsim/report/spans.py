@@ -86,9 +86,7 @@ class Spans:
     def svg(self) -> str:
         """The figure as an `<svg>` element: the first rows, and bars too narrow to see joined with their neighbours."""
         clock = Clock(self.spans)
-        unit, name = next(
-            (u, n) for u, n in ((3600.0, "h"), (60.0, "min"), (1.0, "s")) if clock.total >= 2 * u or u == 1
-        )
+        unit, name = next((u, n) for u, n in UNITS if clock.total >= 2 * u or u == 1)
         scale = (WIDTH - LEFT - RIGHT) / max(clock.total, 1e-9)
         drawn = rows(self.spans)[:MOST_ROWS]
         bottom = TOP + ROW * max(len(drawn), 1)

@@ -132,7 +132,7 @@ def _text(cell: Cell) -> str:
 
 
 def plain(text: str) -> str:
-    """Text as one line of Markdown that shows it as it is: no element, link, image, code or cell begins in it."""
+    """Text as one line of Markdown that shows it as it is: no element, named link, image, code or cell begins in it."""
     return _MARKS.sub(lambda found: _ENTITIES.get(found[0], "\\" + found[0]), one_line(text))
 
 

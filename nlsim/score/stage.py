@@ -27,7 +27,7 @@ class Score(Stage):
     """explanations, contexts of the score split → table `scores` and table `examples` (see `results`)."""
 
     name = "score"
-    version = 2
+    version = 3
     sections = ("score", "seed")
     inputs = ("tokens", "cache", "index", "explain")
 
@@ -61,8 +61,13 @@ class Score(Stage):
 
     def identity(self, config: Config) -> Mapping[str, str]:
         from nlsim.lm.planning import lm_identity
+        from nlsim.subject.config import SubjectConfig
+        from nlsim.subject.locate import model_identity
 
         own = [plugin_identity("nlsim.scorers", scorer) for scorer in config.score.scorers]
+        if config.score.embedding_model:
+            embedding = model_identity(SubjectConfig(model=config.score.embedding_model))
+            own.append({f"embedding {name}": digest for name, digest in embedding.items()})
         return {**lm_identity(config.language_model("score")), **{k: v for part in own for k, v in part.items()}}
 
     def execute(self, context: StageContext) -> None:

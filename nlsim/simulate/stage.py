@@ -34,6 +34,7 @@ class Simulate(Stage):
     """
 
     name = "simulate"
+    version = 2
     sections = ("simulate", "seed")
     splits = ("calibrate", "evaluate")
 

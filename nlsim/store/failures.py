@@ -7,12 +7,12 @@ from collections.abc import Container, Iterator
 from contextlib import suppress
 from typing import Literal, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from nlsim.base import Section, canonical_json
 from nlsim.errors import NlsimError
 from nlsim.store.artifact import Artifact
-from nlsim.store.objects import MissingObjectError
+from nlsim.store.objects import DamagedObjectError, MissingObjectError
 
 LONGEST_REASON = 1000
 _KEY = re.compile(r"failures/(\d{6,})-[0-9a-z]+\.json")
@@ -26,9 +26,9 @@ class Failure(Section):
     shard: int
     attempt: str
     host: str
-    started: float
+    started: float = Field(ge=0, lt=1e11)
     """Seconds since the epoch."""
-    ended: float
+    ended: float = Field(ge=0, lt=1e11)
     exit_code: int
     reason: str
     """One line."""
@@ -87,5 +87,5 @@ def _keys(artifact: Artifact) -> dict[int, list[str]]:
 def _read(artifact: Artifact, key: str) -> Failure | None:
     try:
         return Failure.model_validate_json(artifact.objects.get(key))
-    except (ValidationError, MissingObjectError):
+    except (ValidationError, MissingObjectError, DamagedObjectError):
         return None

@@ -43,6 +43,28 @@ def test_a_model_that_changes_midway(make: Make, server: Server) -> None:
         ask(engine, 4)
 
 
+def test_kept_answers_of_another_model_are_not_mixed_in(make: Make, server: Server) -> None:
+    """The next attempt finds the first model's answers, and asks the second for the rest."""
+    server.reply = answered("m-2025-01-01")
+    assert ask(make(concurrency=1), 1, 2) == [1, 2]
+    server.reply = answered("m-2025-06-01")
+    with pytest.raises(DataError, match="changed its model midway.*keep_answers=false"):
+        ask(make(concurrency=1), 1, 2, 3)
+    assert ask(make(concurrency=1, keep_answers=False), 1, 2, 3) == [1, 2, 3]
+
+
+def test_a_key_as_secrets_are_mounted_and_one_that_is_none(
+    make: Make, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An HTTP library's complaint about a header would repeat it."""
+    monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\n")
+    assert ask(make(concurrency=1), 2) == [2]
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\nmore")
+    with pytest.raises(UsageError, match="characters that no key has") as caught:
+        make(concurrency=1)
+    assert KEY not in str(caught.value)
+
+
 def test_another_system_fingerprint_is_said_and_kept(
     make: Make, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -66,10 +88,10 @@ def test_an_answer_that_drips_is_as_late_as_none(make: Make, server: Server) -> 
         return (200, {"content-length": "1000000"}, drip()) if number == 1 else chat_digits(path, body, number)
 
     server.reply = reply
-    engine = make(concurrency=1, timeout=0.5)
+    engine = make(concurrency=1, timeout=1.0)
     assert ask(engine, 3) == [3]
     gone.set()
-    assert engine.endpoint.usage.repeated == 1
+    assert engine.endpoint.usage.repeated >= 1
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_what_an_endpoint_charges() -> None:
         (LmConfig(model="owner/x-8b", device="cpu"), "model", 0),
         (LmConfig(model="owner/x-70b", device="shard"), "model", 2),
         (LmConfig(model="owner/x-70b", engine="vllm", vllm={"tensor_parallel": 2}), "vllm", 2),
-        (LmConfig(model="gpt", endpoint={"base_url": "http://h/v1"}), "cpu", 0),
+        (LmConfig(model="gpt", endpoint={"base_url": "http://h/v1"}), "model", 0),
     ],
 )
 def test_what_a_shard_needs(lm: LmConfig, image: str, gpus: int) -> None:
