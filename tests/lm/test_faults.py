@@ -48,7 +48,7 @@ def test_kept_answers_of_another_model_are_not_mixed_in(make: Make, server: Serv
     server.reply = answered("m-2025-01-01")
     assert ask(make(concurrency=1), 1, 2) == [1, 2]
     server.reply = answered("m-2025-06-01")
-    with pytest.raises(DataError, match="changed its model midway.*keep_answers=false"):
+    with pytest.raises(DataError, match=r"changed its model midway.*keep_answers=false"):
         ask(make(concurrency=1), 1, 2, 3)
     assert ask(make(concurrency=1, keep_answers=False), 1, 2, 3) == [1, 2, 3]
 
