@@ -83,7 +83,7 @@ def look(shards: int, words: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shards", type=int, default=100_000)
+    parser.add_argument("--shards", type=int, default=50_000, help="of each of two stages")
     parser.add_argument("--part", choices=["status", "timeline"])
     parser.add_argument("--url")
     parser.add_argument("--json", action="store_true", help="the default; for the sake of the other benchmarks")
@@ -102,11 +102,13 @@ def main() -> None:
             for part in ("status", "timeline"):
                 found = in_fresh_process(__file__, part, url=run, shards=shards)
                 results[f"directory, {part}, 2 x {shards:,} shards"] = found
+                print(found, file=sys.stderr)
         with contextlib.suppress(FileNotFoundError):
             os.environ.update(stack.enter_context(s3_servers.versitygw(folder / "gateway")))
             for shards in (arguments.shards // 10, arguments.shards):
                 found = in_fresh_process(__file__, "status", url=f"s3://{BUCKET}/{shards}", shards=shards)
                 results[f"versitygw, status, 2 x {shards:,} shards"] = found
+                print(found, file=sys.stderr)
     report("status", {"shards": arguments.shards}, {"results": results})
 
 
