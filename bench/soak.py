@@ -9,6 +9,7 @@ versitygw's with `--versitygw`.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import tempfile
@@ -83,7 +84,7 @@ def faults(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         s3.PART = 5 << 20
         started = time.perf_counter()
         url = f"s3://{BUCKET}/faults"
-        soaked = fault_soak.soak(proxy, url, arguments.faults, arguments.seed, rate=0.5, part=s3.PART)
+        soaked = fault_soak.soak(proxy, url, arguments.faults, arguments.seed, 0.5, s3.PART, arguments.seconds)
         return {**soaked._asdict(), "seconds": round(time.perf_counter() - started, 1)}
 
 
@@ -91,6 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--faults", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=math.inf, help="stop making faults after so long")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="where, and how many runners at once")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--config", help="a configuration to run instead of the toy pipeline")

@@ -1,6 +1,8 @@
 """Many faults between nlsim and an S3 server, while shards are written, raced for, read, listed and collected."""
 
+import math
 import random
+import time
 from collections import Counter
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -51,8 +53,11 @@ def write(writer: ShardWriter, shard: int, large: int) -> None:
         writer.bytes("large.bin", bytes(large))
 
 
-def soak(proxy: Proxy, url: str, wanted: int, seed: int, rate: float = 0.35, part: int = 0) -> Soaked:
-    """Work until `wanted` faults have happened, then check without faults that nothing was lost or altered.
+def soak(
+    proxy: Proxy, url: str, wanted: int, seed: int, rate: float = 0.35, part: int = 0, seconds: float = math.inf
+) -> Soaked:
+    """Work until `wanted` faults have happened (or for so many seconds), then check without faults that nothing was
+    lost or altered.
 
     With `part` (the least size of a part of an upload) one shard in fifty has an object that is uploaded in parts.
     """
@@ -80,7 +85,8 @@ def soak(proxy: Proxy, url: str, wanted: int, seed: int, rate: float = 0.35, par
     done: list[int] = []
     attempts = reads = refused = lists = collected = 0
     proxy.fault = fault
-    while happened.total() < wanted:
+    end = time.monotonic() + seconds
+    while happened.total() < wanted and time.monotonic() < end:
         shard = generator.choice((0, 999, 1000, 50_000)) + 7 * len(done)
         attempts += commit(objects, shard, generator, 2 * part if part and len(done) % 50 == 0 else 0)
         done.append(shard)
