@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Artifact", "CommitRecord", "ObjectRecord", "ShardWriter"]
 
+K = TypeVar("K")
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -49,6 +51,7 @@ class Artifact:
         self._committed: set[int] | None = None
         self._records: dict[int, CommitRecord] = {}
         self._arrays: dict[str, ArrayObject] = {}
+        self._lock = threading.Lock()
 
     @property
     def url(self) -> str:
@@ -91,18 +94,19 @@ class Artifact:
     def refresh(self) -> None:
         """Forget what was cached about the store's state."""
         self._committed = None
-        self._records.clear()
-        self._arrays.clear()
+        with self._lock:
+            self._records.clear()
+            self._arrays.clear()
 
     def record(self, shard: int) -> CommitRecord:
         """One shard's commit record, by one request. Raises IncompleteError when there is none."""
-        if shard not in self._records:
+        found = self._records.get(shard)
+        if found is None:
             if not 0 <= shard < self.shards:
                 raise IndexError(f"{self.stage} has no shard {shard}")
-            while len(self._records) >= KEPT_RECORDS:
-                self._records.pop(next(iter(self._records)), None)
-            self._records[shard] = self._read_record(shard)
-        return self._records[shard]
+            found = self._read_record(shard)
+            self._keep(self._records, shard, found, KEPT_RECORDS)
+        return found
 
     @property
     def records(self) -> Mapping[int, CommitRecord]:
@@ -185,7 +189,14 @@ class Artifact:
     def _note(self, record: CommitRecord) -> None:
         if self._committed is not None:
             self._committed.add(record.shard)
-        self._records[record.shard] = record
+        self._keep(self._records, record.shard, record, KEPT_RECORDS)
+
+    def _keep(self, kept: dict[K, T], key: K, value: T, most: int) -> None:
+        """Keep a value for next time; of more than `most` the oldest goes."""
+        with self._lock:
+            while len(kept) >= most:
+                kept.pop(next(iter(kept)))
+            kept[key] = value
 
     def _list_committed(self) -> set[int]:
         """By listing keys only. Of many shards in a bucket each thread lists as many as one page holds."""
@@ -237,9 +248,7 @@ class Artifact:
                 opened = ArrayObject(self.objects, key, record, path)
             except MissingObjectError as error:
                 raise DamagedObjectError(self._name(record), "it is gone") from error
-            while len(self._arrays) >= KEPT_ARRAYS:
-                self._arrays.pop(next(iter(self._arrays)), None)
-            self._arrays[record.key] = opened
+            self._keep(self._arrays, record.key, opened, KEPT_ARRAYS)
         return opened
 
     def _read(self, record: ObjectRecord) -> bytes:

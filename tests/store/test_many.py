@@ -1,9 +1,11 @@
 """Many committers of one shard, and many shards of one artifact."""
 
 import multiprocessing
+import sys
 import threading
 from pathlib import Path
 
+import pytest
 from store.reopened import again, keys
 
 from nlsim.store.artifact import Artifact
@@ -92,3 +94,21 @@ def test_an_index_of_a_shard_beyond_a_million(tmp_path: Path) -> None:
     writer.commit()
     assert again(artifact).committed == {1_000_001}
     assert again(artifact).json(1_000_001, "x") == 1
+
+
+def test_threads_read_more_records_than_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They make room in the same cache, which once broke at 4,096 shards."""
+    monkeypatch.setattr("nlsim.store.artifact.KEPT_RECORDS", 3)
+    artifact = Artifact(open_objects(tmp_path), "cache", "00", 400)
+    record = artifact.begin(0).commit()
+    for shard in range(400):
+        path = tmp_path / artifact.root / commit_key(shard)
+        path.write_bytes(record.model_copy(update={"shard": shard}).to_bytes())
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(5):
+            artifact.refresh()
+            assert [record.shard for record in artifact.iter_records()] == list(range(400))
+    finally:
+        sys.setswitchinterval(before)
