@@ -118,7 +118,7 @@ def _cannot_open(source: HuggingFaceSource, error: Exception) -> DataError:
 
 def _documents(rows: Iterable[Mapping[str, Any]], source: HuggingFaceSource, first: int) -> Iterator[Document]:
     from datasets.exceptions import DatasetsError
-    from huggingface_hub.utils import httpx  # its own: which library that is has changed
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its own: which library has changed
 
     iterator, number = iter(rows), first
     while True:
