@@ -42,7 +42,7 @@ def read_explanations(path: Path) -> dict[int, str]:
     texts: dict[int, str] = {}
     for name, text in pairs:
         if not NUMBER.fullmatch(str(name)) or not isinstance(text, str):
-            told = f"{path} explains {str(name)[:50]!r} by {str(text)[:50]!r}"
+            told = f"{path} explains {repr(name)[:50]} by {repr(text)[:50]}"
             raise DataError(told, "latents are whole numbers, explanations text")
         if text.strip():
             texts.setdefault(int(name), text.strip())

@@ -90,7 +90,7 @@ def _number(name: object, path: Path) -> int:
             raise ValueError
         return int(str(name).strip()) if not isinstance(name, float) else int(name)
     except (ValueError, OverflowError) as error:
-        raise DataError(f"{path} names a latent {str(name)[:50]!r}", "latents are whole numbers") from error
+        raise DataError(f"{path} names a latent {repr(name)[:50]}", "latents are whole numbers") from error
 
 
 def _field(row: dict[str, object]) -> object:
