@@ -19,7 +19,7 @@ ANY_REQUEST = ("reset", "lost", "500", "503", "409", "skewed")
 """What can happen to every request: the connection breaks, the server refuses."""
 READING = ("truncated", "short", "flipped", "checksum", "slow")
 """What can happen to bytes whose SHA-256 a commit record holds, and to the records, which hold their own."""
-SHARDS = 100_000
+SHARDS = 20_000
 """So that records lie in several folders; few of them are written."""
 
 
@@ -87,7 +87,7 @@ def soak(
     proxy.fault = fault
     end = time.monotonic() + seconds
     while happened.total() < wanted and time.monotonic() < end:
-        shard = generator.choice((0, 999, 1000, 50_000)) + 7 * len(done)
+        shard = generator.choice((0, 999, 1000, 5000)) + 7 * len(done)
         attempts += commit(objects, shard, generator, 2 * part if part and len(done) % 50 == 0 else 0)
         done.append(shard)
         chosen = generator.choice(done)
