@@ -10,10 +10,11 @@ import pytest
 from byte_models import byte_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
+from oracle import count_reads
 from transformers import AutoTokenizer
 
 from nlsim.lm.config import LmConfig
-from nlsim.lm.prompts import PromptTree, count_reads, flatten
+from nlsim.lm.prompts import PromptTree, flatten
 from nlsim.lm.templates import Message, Template
 from nlsim.score.prompts import (
     INSTRUCTIONS,
