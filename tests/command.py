@@ -1,6 +1,7 @@
 """The command line as tests call it: in this process, or in one of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,10 +17,13 @@ COMMAND = (sys.executable, "-m", "nlsim.cli.main")
 def nlsim_here(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
     """Exit code of `nlsim WORDS`, run in this process."""
     monkeypatch.setattr(sys, "argv", ["nlsim", *map(str, words)])
+    before = signal.getsignal(signal.SIGTERM)
     try:
         main()
     except SystemExit as end:
         return int(end.code or 0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 

@@ -58,11 +58,14 @@ class Bench:
     def start(self, url: str, *words: str) -> int:
         """Fork a runner; its process id."""
         sys.stdout.flush()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # until there is somebody to hear it
         child = os.fork()
         if child:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             return child
         code = 1
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             sys.stdout = sys.stderr = self.log.open("w")
             sys.argv = ["nlsim", "run", str(self.config), "--run", url, *self.words, *words]
             main()
