@@ -3,6 +3,7 @@ PIP_AUDIT := pip-audit==2.10.1
 CYCLONEDX := cyclonedx-bom==7.5.0
 LOCKS := requirements.lock $(wildcard images/*/requirements.lock)
 EXAMPLES ?= 2000
+SBOM ?= dist/sbom
 
 .PHONY: audit
 audit: $(UV) ## Ask the advisory database about every pinned dependency (needs a network).
@@ -11,13 +12,13 @@ audit: $(UV) ## Ask the advisory database about every pinned dependency (needs a
 	  done; exit $$failed
 
 .PHONY: sbom
-sbom: $(UV) ## A CycloneDX list of components per image, from its lock: dist/sbom/IMAGE.json.
-	@mkdir -p dist/sbom
+sbom: $(UV) ## A CycloneDX list of components per image, from its lock: SBOM/IMAGE.json.
+	@mkdir -p $(SBOM)
 	@for image in $(IMAGES); do \
 	  $(UV) tool run $(UV_TOOL_FLAGS) --from $(CYCLONEDX) cyclonedx-py requirements images/$$image/requirements.lock \
-	    --pyproject pyproject.toml --output-reproducible --of JSON -o dist/sbom/$$image.json || exit 1; \
-	  echo "dist/sbom/$$image.json"; done
+	    --pyproject pyproject.toml --output-reproducible --of JSON -o $(SBOM)/$$image.json || exit 1; \
+	  echo "$(SBOM)/$$image.json"; done
 
 .PHONY: fuzz
-fuzz: $(INSTALLED) ## The fuzz tests with EXAMPLES=2000 of each kind.
-	NLSIM_FUZZ_EXAMPLES=$(EXAMPLES) OMP_NUM_THREADS=1 $(BIN)/pytest -n auto tests/fuzz tests/lm/test_faults.py $(PYTEST_ARGS)
+fuzz: $(INSTALLED) ## Look for new cases in every property and fuzz test (EXAMPLES=2000 of each fuzz test).
+	NLSIM_FUZZ_EXAMPLES=$(EXAMPLES) OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m hypothesis --hypothesis-profile=search $(PYTEST_ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from nlsim.errors import DataError, NlsimError
+from nlsim.errors import DataError, NlsimError, UsageError
 from nlsim.log import one_line
 
 LARGEST_YAML = 100_000
@@ -18,8 +19,8 @@ LARGEST_YAML = 100_000
 
 
 @contextmanager
-def reading(what: str | Path, todo: str) -> Iterator[None]:
-    """Make whatever fails in the body, for whatever reason, a DataError that `what` cannot be read.
+def reading(what: str | Path, todo: str, form: str = "") -> Iterator[None]:
+    """Make whatever fails in the body, for whatever reason, a DataError that `what` cannot be read (as `form`).
 
     For the one place where a foreign file becomes data of ours: its parsers raise what they like, from TypeError to
     RecursionError. Errors of nlsim pass.
@@ -29,13 +30,29 @@ def reading(what: str | Path, todo: str) -> Iterator[None]:
     except NlsimError:
         raise
     except Exception as error:
-        raise DataError(f"{what} cannot be read ({reason(error)})", todo) from error
+        raise DataError(f"{what} cannot be read{f' as {form}' if form else ''} ({reason(error)})", todo) from error
 
 
 def reason(error: Exception) -> str:
     """The first line of what an error says, or its type's name."""
+    if isinstance(error, KeyError) and error.args:  # it says the key alone
+        return one_line(f"no {error.args[0]}")[:200]
     first = next((line for line in str(error).splitlines() if line.strip()), "")
     return one_line(first)[:200] or type(error).__name__
+
+
+def local_path(text: str | Path) -> Path:
+    """A path as people write it, `~` for a home folder. Raises UsageError for a home that is nobody's."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{text}: there is no such home folder", "write the path in full") from error
+
+
+def hub_remedy(error: Exception, otherwise: str) -> str:
+    """What to do about a failure of the Hugging Face hub: get access where that was denied, else `otherwise`."""
+    denied = re.search(r"gated|\b40[13]\b", str(error).lower())
+    return "accept its licence on huggingface.co, then set HF_TOKEN" if denied else otherwise
 
 
 def well_formed(text: str) -> str:

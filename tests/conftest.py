@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is slow, not wrong
-hypothesis.settings.load_profile("untimed")
+# A busy machine is slow, not wrong. The tests try the same cases each time; `make fuzz` looks for new ones.
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("search", deadline=None, derandomize=False, max_examples=1000, print_blob=True)
+hypothesis.settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from nlsim.errors import DataError
+from nlsim.foreign import hub_remedy, reason
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}", first_line(error)) from error
+        raise DataError(f"cannot read {path}", reason(error)) from error
     if not isinstance(value, dict):
         raise DataError(f"{path} holds no settings", "it is not a coder's configuration")
     return value
@@ -36,7 +37,7 @@ def read_torch(path: Path, device: str = "cpu") -> dict[str, Any]:
             "convert it to safetensors where you trust it, e.g. with its own library",
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is damaged or was not downloaded whole", first_line(error)) from error
+        raise DataError(f"{path} is damaged or was not downloaded whole", reason(error)) from error
     if not isinstance(state, dict):
         raise DataError(f"{path} holds a {type(state).__name__}, not named weights", "save the module's state_dict")
     return state
@@ -50,7 +51,7 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise DataError(f"{path} is damaged, or no archive of arrays", first_line(error)) from error
+        raise DataError(f"{path} is damaged, or no archive of arrays", reason(error)) from error
 
 
 def check_room(path: Path, files: Iterable[Path]) -> None:
@@ -70,16 +71,7 @@ def check_memory(path: Path, size: int) -> None:
 
 def download_failure(what: str, error: Exception) -> DataError:
     """One line for something that cannot be had from the hub, with what to do about the likely cause."""
-    text = str(error).lower()
-    if "gated" in text or "401" in text or "403" in text:
-        todo = "accept its licence on huggingface.co, then set HF_TOKEN"
-    elif "not found" in text or "404" in text or "valid ids" in text:
+    todo = "check the network; `nlsim plan` prints the commands that download it elsewhere"
+    if any(sign in str(error).lower() for sign in ("not found", "404", "valid ids")):
         todo = "check the name"
-    else:
-        todo = "check the network; `nlsim plan` prints the commands that download it elsewhere"
-    return DataError(f"cannot get {what} from the Hugging Face hub ({first_line(error)})", todo)
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what an error says, or its type's name."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return DataError(f"cannot get {what} from the Hugging Face hub ({reason(error)})", hub_remedy(error, todo))

@@ -12,7 +12,7 @@ from nlsim.coders.config import RELEASE, CoderConfig
 from nlsim.coders.files import check_room, download_failure
 from nlsim.coders.sparse import SparseCoder
 from nlsim.errors import DataError, UsageError
-from nlsim.foreign import reading
+from nlsim.foreign import local_path, reading
 
 
 class Format(Protocol):
@@ -108,7 +108,7 @@ def locate(config: CoderConfig, download: bool = True) -> Path:
     elif source == "hub" and name:
         path = _downloaded(name, download)
     else:
-        path = Path(config.path).expanduser()
+        path = local_path(config.path)
     if path.is_dir() and config.hookpoint and (path / config.hookpoint).is_dir():
         path = path / config.hookpoint  # a folder of coders, one folder per hookpoint
     if not path.exists():

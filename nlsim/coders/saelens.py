@@ -9,10 +9,11 @@ from torch import Tensor
 
 from nlsim.coders.coder import Activation, CoderMeta, Normalization
 from nlsim.coders.config import RELEASE
-from nlsim.coders.files import download_failure, first_line, read_json
+from nlsim.coders.files import download_failure, read_json
 from nlsim.coders.fold import folded_norms, gated
 from nlsim.coders.sparse import SparseCoder
 from nlsim.errors import DataError, UsageError
+from nlsim.foreign import reason
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -79,7 +80,7 @@ def read(path: Path, device: str) -> SparseCoder:
             warnings.filterwarnings("ignore", message=WARNING)
             sae = sae_class.load_from_disk(str(path), device=device)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise DataError(f"{path} is a damaged SAELens coder", first_line(error)) from error
+        raise DataError(f"{path} is a damaged SAELens coder", reason(error)) from error
     return _converted(sae, found)
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from nlsim.errors import DataError
-from nlsim.foreign import json_of, reading, reason
+from nlsim.foreign import json_of, local_path, reading, reason
 
 CHUNK = 1 << 22
 """Entries read at a time."""
@@ -48,7 +48,7 @@ class DelphiCache:
 
     def __init__(self, folder: str | Path) -> None:
         """Raises DataError when there is no cache, naming what is missing."""
-        self.folder = Path(folder).expanduser()
+        self.folder = local_path(folder)
         self.splits = splits_of(self.folder)
         self.config: dict[str, Any] = {}
         settings = (self.folder if self.folder.is_dir() else self.folder.parent) / "config.json"

@@ -9,7 +9,7 @@ from nlsim.corpus.chat import Message, text_or_turns
 from nlsim.corpus.config import FilesSource
 from nlsim.corpus.documents import Document
 from nlsim.errors import DataError
-from nlsim.foreign import json_of, reason, well_formed
+from nlsim.foreign import json_of, local_path, reason, well_formed
 from nlsim.store.cache import file_sha256
 
 _FORMATS = {".txt": "txt", ".text": "txt", ".md": "txt", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
@@ -41,7 +41,7 @@ def matched_files(source: FilesSource) -> list[Path]:
     """The files that the paths and patterns name, sorted, each once. A pattern or path without a file is an error."""
     found: set[Path] = set()
     for pattern in source.paths:
-        matches = [Path(match) for match in glob(str(Path(pattern).expanduser()), recursive=True)]  # noqa: PTH207
+        matches = [Path(match) for match in glob(str(local_path(pattern)), recursive=True)]  # noqa: PTH207
         files = [match.resolve() for match in matches if match.is_file()]
         if not files:
             raise DataError(f"no file matches {pattern}", "check corpus.source.paths (relative to where nlsim runs)")

@@ -8,7 +8,7 @@ from nlsim.corpus.chat import text_or_turns
 from nlsim.corpus.config import HuggingFaceSource
 from nlsim.corpus.documents import START, Document, Documents, Place
 from nlsim.errors import DataError, TransientError, UsageError
-from nlsim.foreign import reason
+from nlsim.foreign import hub_remedy, reason
 from nlsim.store.cache import file_sha256
 
 
@@ -111,9 +111,7 @@ def _cannot_open(source: HuggingFaceSource, error: Exception) -> DataError:
     todo = "check its name, configuration and split, and the network"
     if on_hub(source) and _offline():
         todo = "HF_HUB_OFFLINE is set: `nlsim plan` prints how to fetch it where there is a network"
-    elif any(sign in str(error).lower() for sign in ("gated", "401", "403")):
-        todo = "accept its terms on huggingface.co, then set HF_TOKEN"
-    return DataError(f"cannot open the data set {source.path} ({reason(error)})", todo)
+    return DataError(f"cannot open the data set {source.path} ({reason(error)})", hub_remedy(error, todo))
 
 
 def _documents(rows: Iterable[Mapping[str, Any]], source: HuggingFaceSource, first: int) -> Iterator[Document]:

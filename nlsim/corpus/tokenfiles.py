@@ -12,8 +12,8 @@ from nlsim.corpus.config import CorpusConfig, TokensSource
 from nlsim.corpus.delphi import DelphiCache, splits_of, whole_numbers
 from nlsim.corpus.rows import Rows
 from nlsim.corpus.splits import Split, assign, unit_hash
-from nlsim.errors import DataError, NlsimError
-from nlsim.foreign import json_of, reason
+from nlsim.errors import DataError
+from nlsim.foreign import json_of, local_path, reading
 from nlsim.store.cache import file_sha256
 
 
@@ -67,7 +67,7 @@ def token_rows(source: TokensSource, config: CorpusConfig, vocabulary: int) -> R
 
 def read_tokens(source: TokensSource) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Tokens [rows, longest], zeros after each row's end, and lengths [rows]. Raises DataError when it cannot."""
-    path = Path(source.path).expanduser()
+    path = local_path(source.path)
     if path.is_dir() or path.suffix == ".safetensors":
         found = DelphiCache(path).rows()
         if found is None:
@@ -75,7 +75,7 @@ def read_tokens(source: TokensSource) -> tuple[NDArray[np.int32], NDArray[np.int
         return found
     if not path.is_file():
         raise DataError(f"no token file at {path}", "check corpus.source.path")
-    try:
+    with reading(path, "see corpus.source.kind: tokens", "rows of tokens"):
         if path.suffix == ".npy":
             table = np.load(path, allow_pickle=False)
             if table.ndim != 2 or not np.issubdtype(table.dtype, np.integer):
@@ -84,17 +84,11 @@ def read_tokens(source: TokensSource) -> tuple[NDArray[np.int32], NDArray[np.int
                 )
             return whole_numbers(table).astype(np.int32), np.full(len(table), table.shape[1], np.int32)
         return _padded(_lists(path, source.column))
-    except NlsimError:
-        raise
-    except Exception as error:  # of readers of four forms, and of rows in another one
-        raise DataError(
-            f"{path} cannot be read as rows of tokens ({reason(error)})", "see corpus.source.kind: tokens"
-        ) from error
 
 
 def tokens_identity(source: TokensSource) -> dict[str, str]:
     """The digest of the file, of a delphi cache that of the file with its tokens."""
-    path = Path(source.path).expanduser()
+    path = local_path(source.path)
     if path.is_dir():
         path = splits_of(path)[0].path
     if not path.is_file():

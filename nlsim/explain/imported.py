@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from nlsim.errors import DataError, NlsimError, UsageError
+from nlsim.errors import DataError, UsageError
 from nlsim.explain.explainer import Evidence, Explanation
-from nlsim.foreign import reason, well_formed
+from nlsim.foreign import reading, well_formed
 
 _TEXTS = ("text", "explanation")
 
@@ -64,15 +64,8 @@ def read_texts(path: Path, width: int) -> dict[int, str]:
     reader = {".json": _json, ".parquet": _parquet, ".csv": _csv}.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path} is no kind of explanation file that is known", "use .json, .parquet or .csv")
-    try:
+    with reading(path, "see docs/explain.md for its form", "explanations"):
         pairs = list(reader(path))
-    except NlsimError:
-        raise
-    except Exception as error:  # of JSON, CSV and Parquet readers, and of rows in another form
-        said = f"no {error.args[0]}" if isinstance(error, KeyError) else reason(error)
-        raise DataError(
-            f"{path} is not readable as explanations ({said})", "see docs/explain.md for its form"
-        ) from error
     texts: dict[int, str] = {}
     for name, text in pairs:
         latent = _number(name, path)

@@ -13,7 +13,7 @@ from nlsim.lm.adapter import adapter_folder
 from nlsim.lm.config import LmConfig
 from nlsim.subject.config import SubjectConfig
 from nlsim.subject.locate import Location, locate
-from nlsim.subject.tokenizer import load_failure
+from nlsim.subject.tokenizer import load_failure, read_tokenizer
 
 
 def device_of(config: LmConfig) -> torch.device:
@@ -51,20 +51,7 @@ def place_of(config: LmConfig, name: str) -> Location:
 
 def load_tokenizer(config: LmConfig) -> Any:
     """The tokenizer of the model. Raises DataError when it cannot be loaded."""
-    from transformers import AutoTokenizer
-
-    location = place_of(config, config.tokenizer or config.model)
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(
-            location.path, revision=location.revision, trust_remote_code=False
-        )
-    except Exception as error:  # whatever a damaged or foreign folder makes the library raise
-        raise load_failure("tokenizer", location, error) from error
-    if not tokenizer.encode("text", add_special_tokens=False):  # made up where a folder has no tokenizer files
-        raise DataError(
-            f"{location.path} has no tokenizer", "save the model's tokenizer beside it, or set lm.tokenizer"
-        )
-    return tokenizer
+    return read_tokenizer(place_of(config, config.tokenizer or config.model))
 
 
 def load_model(config: LmConfig) -> Any:

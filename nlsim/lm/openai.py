@@ -124,7 +124,7 @@ class OpenAIEngine:
 
         def read(answer: Mapping[str, Any]) -> list[float]:
             table = chat_logprobs(answer, opening)
-            return [table.get(chr(choice), -math.inf) for choice in choices]
+            return exclusive([table.get(chr(choice), -math.inf) for choice in choices])
 
         found = await self._ask("chat/completions", body, read, opening, choices)
         return np.asarray(found, dtype=np.float32)
@@ -135,7 +135,7 @@ class OpenAIEngine:
         def read(answer: Mapping[str, Any]) -> list[float]:
             table = completion_logprobs(answer)
             names = [(f"token_id:{token}", self.tokenizer.decode([token])) for token in choices]
-            return [max(logarithm(table.get(name, -math.inf)) for name in both) for both in names]
+            return exclusive([max(logarithm(table.get(name, -math.inf)) for name in both) for both in names])
 
         body = self._body(tokens, 1, 1.0, logprobs=self.config.endpoint.top_logprobs)
         if self.exact:
@@ -258,10 +258,18 @@ def first_choice(answer: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def logarithm(value: Any) -> float:
     """A log-probability as a server gives it. Raises ValueError for what is none."""
-    found = float(value)
+    found = math.nan if isinstance(value, bool) else float(value)
     if not found < 1e-3:  # rounding may lift it above 0 by a hair; NaN is none either
-        raise ValueError(f"{found} is no log-probability")
+        raise ValueError(f"{value} is no log-probability")
     return min(found, 0.0) if found > -1e9 else -math.inf
+
+
+def exclusive(logprobs: list[float]) -> list[float]:
+    """Log-probabilities of answers of which one at most is given. Raises ValueError where they sum to more than 1."""
+    total = sum(map(math.exp, logprobs))
+    if total > 1.01:  # a server that computes in bfloat16 is off by less
+        raise ValueError(f"the probabilities of {len(logprobs)} answers sum to {total}")
+    return [min(logprob, 0.0) for logprob in logprobs]
 
 
 def _no_logprobs() -> UsageError:

@@ -22,7 +22,7 @@ from nlsim.explain.quote import NEWLINE, SPACE, TAB
 from nlsim.lm.simulator import CARD
 from nlsim.simulator.batches import draw, soft_digits
 from nlsim.simulator.config import SourceConfig, TrainSimulatorConfig
-from nlsim.simulator.evaluate import figures, judge, predict
+from nlsim.simulator.evaluate import Figures, figures, judge, predict
 from nlsim.simulator.initial import RESERVED, initialise
 from nlsim.simulator.material import Activity, Example, Texts, examples_of, synthetic
 from nlsim.simulator.model import Shape, Simulator
@@ -193,13 +193,16 @@ class Curve(NamedTuple):
     losses: list[float]
     """Mean loss of every tenth of the run."""
     watched: dict[int, float]
-    """Step → share of the variance of held-out latents explained (`Figures.variance`)."""
+    """Step → log loss on the watched latents (`Figures.log_loss`)."""
     best_step: int
     """The step whose weights were kept."""
 
 
 def fit(model: Simulator, text: SimulatorText, materials: list[Material], config: TrainSimulatorConfig) -> Curve:
-    """Train in place; the weights of the step that explains most of the watched latents' variance are kept."""
+    """Train in place; the weights of the step with the least log loss on the watched latents are kept.
+
+    Not the one that explains most of their variance: a few dense latents decide that.
+    """
     matrices = [p for p in model.parameters() if p.ndim == 2 and p is not model.embedding]
     others = [p for p in model.parameters() if p.ndim < 2 or p is model.embedding]
     optimiser = torch.optim.AdamW(
@@ -213,9 +216,12 @@ def fit(model: Simulator, text: SimulatorText, materials: list[Material], config
     best: dict[str, Tensor] = {}
 
     def watch(step: int) -> None:
-        watched[step] = explained(model, text, materials)
-        log.event("watched", step=step, variance=f"{watched[step]:.4f}")
-        if watched[step] == max(watched.values()):
+        found = watch_figures(model, text, materials)
+        watched[step] = float(np.mean([figure.log_loss for figure in found])) if found else 0.0
+        for figure in found:
+            facts: dict[str, Any] = {name: f"{value:.4f}" for name, value in figure._asdict().items()}
+            log.event("watched", **facts, step=step)
+        if watched[step] == min(watched.values()):
             best.update({name: tensor.clone() for name, tensor in model.state_dict().items()})
 
     watch(0)
@@ -244,20 +250,20 @@ def fit(model: Simulator, text: SimulatorText, materials: list[Material], config
             watch(step + 1)
     model.load_state_dict(best)
     means = [float(np.mean(part)) for part in np.array_split(losses, min(10, config.steps))]
-    return Curve(means, watched, max(watched, key=watched.__getitem__))
+    return Curve(means, watched, min(reversed(watched), key=watched.__getitem__))  # without any to watch, the last
 
 
-def explained(model: Simulator, text: SimulatorText, materials: list[Material]) -> float:
-    """Share of the watched latents' variance that the simulator explains, mean over sources; 0 with none to watch."""
-    shares = []
+def watch_figures(model: Simulator, text: SimulatorText, materials: list[Material]) -> list[Figures]:
+    """Figures on the watched latents, one for each source that has some."""
+    found = []
     for material in materials:
         if material.watched:
             texts, watched = material.held_texts, material.watched
             rows = np.arange(min(WATCHED, len(texts.windows)))
             lines = [describe(example.rules, texts.reading) for example in watched]
             judged = predict(model, texts, text, lines, [example.activity for example in watched], rows)
-            shares.append(figures(judged, np.array([example.rules.base.mean for example in watched])).variance)
-    return float(np.mean(shares)) if shares else 0.0
+            found.append(figures(judged, np.array([example.rules.base.mean for example in watched])))
+    return found
 
 
 def schedule(step: int, steps: int) -> float:

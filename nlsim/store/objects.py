@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from nlsim.errors import DataError, UsageError
+from nlsim.foreign import local_path
 
 T = TypeVar("T")
 
@@ -118,7 +119,7 @@ def open_objects(url: str | Path, moved: Moved | None = None) -> Objects:
 
         if not text:
             raise UsageError("the store URL is empty", "give a directory or s3://bucket/prefix")
-        return DirectoryObjects(Path(text).expanduser())
+        return DirectoryObjects(local_path(text))
     try:
         parts = urlsplit(text)
         host, path, extra = parts.netloc, unquote(parts.path), parts.query or parts.fragment

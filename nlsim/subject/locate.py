@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nlsim.errors import DataError, UsageError
+from nlsim.foreign import local_path
 from nlsim.store.cache import file_sha256
 from nlsim.subject.config import SubjectConfig
 
@@ -75,7 +76,7 @@ def local_folder(model: str) -> Path | None:
             known = sorted(f"nlsim:{p.parent.relative_to(assets)}" for p in assets.rglob("config.json"))
             raise UsageError(f"no model is shipped as {model}", f"shipped: {', '.join(known) or 'none'}, {SMOLLM2}")
         return folder
-    path = Path(model).expanduser()
+    path = local_path(model)
     if path.is_dir() or path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
         return path
     return None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nlsim.errors import DataError, UsageError
-from nlsim.foreign import reason
+from nlsim.foreign import hub_remedy, reason
 from nlsim.subject.config import SubjectConfig
 from nlsim.subject.locate import Location, locate
 
@@ -22,22 +22,29 @@ def load_tokenizer(config: SubjectConfig) -> PreTrainedTokenizerFast:
 
     Raises DataError when it cannot be loaded, UsageError when it has no fast form (the token bytes are read from it).
     """
-    import transformers
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
-    location = locate(config)
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(location.path, revision=location.revision, trust_remote_code=False)
-    except Exception as error:  # whatever a damaged or foreign folder makes the library raise
-        raise load_failure("tokenizer", location, error) from error
+    tokenizer = read_tokenizer(locate(config))
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UsageError(
             f"the tokenizer of {config.model} has no tokenizer.json form", "convert it with transformers first"
         )
     tokenizer.split_special_tokens = True
-    if not len(encode(tokenizer, ["text"])[0]):  # what the library makes up where a folder has no tokenizer files
-        raise DataError(f"{location.path} has no tokenizer", "save the model's tokenizer beside it")
+    return tokenizer
+
+
+def read_tokenizer(location: Location) -> Any:
+    """A tokenizer of any form. Raises DataError when it cannot be loaded, or is none."""
+    import transformers
+    from transformers import AutoTokenizer
+
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(location.path, revision=location.revision, trust_remote_code=False)
+    except Exception as error:  # whatever a damaged or foreign folder makes the library raise
+        raise load_failure("tokenizer", location, error) from error
+    if not tokenizer.encode("text", add_special_tokens=False):  # made up where a folder has no tokenizer files
+        raise DataError(f"{location.path} has no tokenizer", "save one beside it, or set lm.tokenizer for that model")
     return tokenizer
 
 
@@ -63,11 +70,8 @@ def load_failure(part: str, location: Location, error: Exception) -> DataError:
     said = reason(error)
     if location.local:
         return DataError(f"cannot load the {part} in {location.path} ({said})", "the folder is damaged or incomplete")
-    text = str(error).lower()
-    if "gated" in text or "401" in text or "403" in text:
-        todo = "accept its licence on huggingface.co, then set HF_TOKEN"
-    elif "revision" in text and location.revision:
+    todo = "check the name and the network; `nlsim plan` prints the commands that download it elsewhere"
+    if location.revision and "revision" in str(error).lower():
         todo = f"check the revision {location.revision}"
-    else:
-        todo = "check the name and the network; `nlsim plan` prints the commands that download it elsewhere"
-    return DataError(f"cannot load the {part} of {location.path} from the Hugging Face hub ({said})", todo)
+    what = f"cannot load the {part} of {location.path} from the Hugging Face hub ({said})"
+    return DataError(what, hub_remedy(error, todo))

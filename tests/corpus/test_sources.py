@@ -216,7 +216,7 @@ def test_a_data_set_of_the_hub_that_is_here_needs_no_network(tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("error", "todo"),
     [
-        ("403 Client Error: gated", "accept its terms on huggingface.co, then set HF_TOKEN"),
+        ("403 Client Error: gated", "accept its licence on huggingface.co, then set HF_TOKEN"),
         ("Repository Not Found", "check its name"),
     ],
 )

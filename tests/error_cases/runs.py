@@ -257,6 +257,10 @@ case("nothing to compare, or no such run")(lambda bench: bench.nlsim("diff", ben
 
 # Stores
 
+case("`~name` of nobody, in any path")(
+    lambda bench: bench.nlsim("run", bench.small(), "--run", "~no-such-user/runs", "--until", "corpus")
+)
+
 
 @case("no credentials")
 def _(bench: Bench) -> Said:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 from oracle import Oracle
+from planted_folder import settings
 
 from nlsim.cli.main import main
 from nlsim.coders.planted import LATENTS, Planted
@@ -72,22 +73,17 @@ def write_planted(folder: Path) -> None:
     explanations = json.loads((folder / "explanations.json").read_text())
     explanations[str(DEAD)] = "The word in another language."
     (folder / "explanations.json").write_text(json.dumps(explanations))
-    rows = {"train": 0, "explain": 90, "score": 60, "calibrate": 20, "evaluate": 20}
-    config = {
-        "name": "planted",
-        "corpus": {
-            "source": {"kind": "files", "paths": [str(folder / "text.jsonl")]},
-            "rows": rows,
-            "fractions": {"train": 0, "explain": 0.45, "score": 0.3, "calibrate": 0.12, "evaluate": 0.13},
-        },
-        "subject": {"model": str(folder / "subject"), "device": "cpu"},
-        "coder": {"path": str(folder / "coder.safetensors")},
-        "latents": {"choose": "listed", "ids": list(range(DEAD + 1))},
-        "explain": {"method": "import", "path": str(folder / "explanations.json")},
-        "score": {"examples": 12, "others": 12, "batch": 5},
-        "simulate": {"calibration_rows": 20, "evaluation_rows": 20, "shots": 2},
-        "reconstruct": {"clips": ["none"], "curve_rows": 5, "fractions": [0.5, 1.0], "random_draws": 1, "draws": 300},
-    }
+    config = settings(
+        folder,
+        {"explain": 90, "score": 60, "calibrate": 20, "evaluate": 20},
+        {"explain": 0.45, "score": 0.3, "calibrate": 0.12, "evaluate": 0.13},
+        name="planted",
+        latents={"choose": "listed", "ids": list(range(DEAD + 1))},
+        explain={"method": "import", "path": str(folder / "explanations.json")},
+        score={"examples": 12, "others": 12, "batch": 5},
+        simulate={"calibration_rows": 20, "evaluation_rows": 20, "shots": 2},
+        reconstruct={"clips": ["none"], "curve_rows": 5, "fractions": [0.5, 1.0], "random_draws": 1, "draws": 300},
+    )
     (folder / "planted.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
 
 

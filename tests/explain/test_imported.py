@@ -37,11 +37,11 @@ def test_the_three_forms_agree(tmp_path: Path) -> None:
         ("e.json", '{"-1": "a"}', "the coder has 8 latents"),
         ("e.json", '{"one": "a"}', "latents are whole numbers"),
         ("e.json", '[{"latent": 2.5, "text": "a"}]', "latents are whole numbers"),
-        ("e.json", "[1, 2", "not readable as explanations"),
+        ("e.json", "[1, 2", "cannot be read as explanations"),
         ("e.json", "3", "neither an object nor a list"),
         ("e.csv", "feature,text\n3,a\n", "no latent"),
         ("e.csv", "latent,words\n3,a\n", "no column text"),
-        ("e.parquet", "nothing", "not readable as explanations"),
+        ("e.parquet", "nothing", "cannot be read as explanations"),
         ("e.txt", "3: a", "use .json, .parquet or .csv"),
     ],
 )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lm_server import KEY, Reply, Server, chat_digits, digits, encoded, prompts
 
@@ -166,11 +166,11 @@ def nearly(draw: st.DrawFn) -> Any:
     return answer
 
 
+@pytest.mark.hypothesis
 def test_garbage_is_an_error_or_missing_mass(make: Make, server: Server) -> None:
     """Whatever JSON comes: log-probabilities, or one of nlsim's errors. Never a number that is none."""
     engine = make(concurrency=1, retries=0, keep_answers=False)
 
-    @settings(deadline=None)
     @given(JSON | nearly())
     def attempt(answer: Any) -> None:
         server.reply = lambda *_: (200, {}, encoded(answer))

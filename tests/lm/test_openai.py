@@ -15,7 +15,7 @@ from lm_server import KEY, Reply, Server, chat_digits, digits, prompts, top
 from nlsim.errors import TransientError, UsageError
 from nlsim.lm.config import LmConfig
 from nlsim.lm.engine import Sampling
-from nlsim.lm.openai import Characters, OpenAIEngine, chat_logprobs
+from nlsim.lm.openai import Characters, OpenAIEngine, chat_logprobs, exclusive, logarithm
 from nlsim.lm.prompts import PromptTree, leaf
 from nlsim.lm.templates import Message, Template
 
@@ -217,6 +217,22 @@ def test_opening_of_a_chat_answer() -> None:
     assert chat_logprobs(answer("The", " answer"), "") == {"The": -0.5}
     assert chat_logprobs(answer("["), "[") == {}
     assert chat_logprobs(answer("[", "[", "7"), "[[") == {"7": -0.5}
+
+
+@pytest.mark.parametrize("value", [True, False, None, "high", 0.5, float("nan")])
+def test_what_is_no_log_probability(value: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        logarithm(value)
+
+
+def test_answers_exclude_each_other(make: Callable[..., OpenAIEngine], server: Server) -> None:
+    """Two spellings of one digit that hold more than all probability: the answer is refused, not made to fit."""
+    tops = [top("3", -0.2), top(" 3", -0.1)]
+    choice = {"logprobs": {"content": [{"token": "3", "top_logprobs": tops}]}}
+    server.reply = lambda *_: (200, {}, {"choices": [choice]})
+    with pytest.raises(UsageError, match="none of OpenAI's form"):
+        list(make().choose([prompts(make(), [3])], digits()))
+    assert exclusive([0.0005, -20.0]) == [0.0, -20.0]
 
 
 def test_reading_inside_a_prompt_needs_token_ids(make: Callable[..., OpenAIEngine]) -> None:

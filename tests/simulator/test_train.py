@@ -66,7 +66,7 @@ def test_from_text_to_folder(config: TrainSimulatorConfig, tmp_path: Path) -> No
         str(step): value for step, value in again["watched"].items()
     }
     assert list(card["watched"]) == [0, 2, 4, 5]
-    assert card["watched"][card["best_step"]] == max(card["watched"].values())
+    assert card["watched"][card["best_step"]] == min(card["watched"].values())
     assert set(card["held_out"]) == {"training coders", "nlsim:tiny layers.2.mlp"}
     for figures in card["held_out"].values():
         assert set(figures) == {"explanation", "shuffled", "none", "latents", "rows"}

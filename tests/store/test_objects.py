@@ -171,6 +171,7 @@ def test_s3_urls(url: str, shown: str) -> None:
         ("s3://bucket/x?y", "not a store URL"),
         ("s3://bucket/../x", "not an object key"),
         ("s3://[x/y", "cannot be parsed"),
+        ("~no-such-user/runs", "no such home folder"),
     ],
 )
 def test_other_urls_are_refused(url: str, error: str) -> None:
