@@ -12,9 +12,12 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from nlsim.pipeline.run import Run
+
 ROOT = Path(__file__).parents[1]
 NEEDED = ("KUBECONFIG", "NLSIM_TEST_S3_ENDPOINT", "NLSIM_TEST_S3_ENDPOINT_FROM_PODS")
 TAG = os.environ.get("NLSIM_TEST_TAG", "dev")
+DOCKER = os.environ.get("NLSIM_TEST_DOCKER", "docker")
 QUICK = {
     "lm.device": "cpu",
     "subject.device": "cpu",
@@ -22,6 +25,22 @@ QUICK = {
     "simulate.shards": 3,
 }
 """The tiny pipeline with several shards where it has one."""
+
+
+Contents = dict[tuple[str, int, str], str]
+
+
+def contents(url: str) -> Contents:
+    """(stage, shard, object) → SHA-256 of every committed object of a run."""
+    run = Run.open(url)
+    found: Contents = {}
+    for stage in run.pipeline.stages:
+        artifact = run.artifact(stage.name)
+        artifact.refresh()
+        artifact.require_complete()
+        for shard, record in artifact.records.items():
+            found |= {(stage.name, shard, name): entry.sha256 for name, entry in record.objects.items()}
+    return found
 
 
 def kubectl(*words: str, stdin: str | None = None, check: bool = True) -> str:

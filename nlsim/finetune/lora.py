@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nlsim.errors import UsageError
 from nlsim.lm.loading import device_of, dtype_of, load_model, place_of
+from nlsim.subject.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     from nlsim.finetune.config import FinetuneConfig
@@ -113,17 +114,15 @@ def _in_8_bits(lm: LmConfig, checkpointing: bool) -> Any:
     try:
         import bitsandbytes  # noqa: F401 - transformers needs it
         from peft import prepare_model_for_kbit_training
-        from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+        from transformers import BitsAndBytesConfig
     except ImportError as error:
         raise UsageError("finetune.quantize 8bit needs bitsandbytes", "pip install nlsim[finetune]") from error
     device = device_of(lm)
     if device.type != "cuda":
         raise UsageError("finetune.quantize 8bit needs a GPU", "set it to none")
-    place = place_of(lm, lm.model)
-    model = AutoModelForCausalLM.from_pretrained(
-        place.path,
-        revision=place.revision,
-        trust_remote_code=False,
+    model = load_pretrained(
+        "language model",
+        place_of(lm, lm.model),
         dtype=dtype_of(lm, device),
         quantization_config=BitsAndBytesConfig(load_in_8bit=True),
         device_map={"": device},

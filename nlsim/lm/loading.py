@@ -13,7 +13,8 @@ from nlsim.lm.adapter import adapter_folder
 from nlsim.lm.config import LmConfig
 from nlsim.subject.config import SubjectConfig
 from nlsim.subject.locate import Location, locate
-from nlsim.subject.tokenizer import load_failure, read_tokenizer
+from nlsim.subject.pretrained import load_pretrained
+from nlsim.subject.tokenizer import read_tokenizer
 
 
 def device_of(config: LmConfig) -> torch.device:
@@ -59,32 +60,15 @@ def load_model(config: LmConfig) -> Any:
 
     Raises DataError when it cannot be loaded, UsageError when it needs more memory or packages than there are.
     """
-    import transformers
-    from transformers import AutoModelForCausalLM
-
-    transformers.utils.logging.disable_progress_bar()
     device = device_of(config)
     location = place_of(config, config.model)
     placement: dict[str, Any] = {}
     if device.type == "cuda":  # weights go straight to where they belong
         placement = {"device_map": "auto" if config.device == "shard" else {"": device}}
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            location.path,
-            revision=location.revision,
-            trust_remote_code=False,
-            dtype=dtype_of(config, device),
-            **placement,
-        )
-    except ImportError as error:
-        raise UsageError(
-            f"{config.model} needs a package that is not here ({reason(error)})",
-            "install it, or use lm.engine vllm",
-        ) from error
+        model: Any = load_pretrained("language model", location, dtype=dtype_of(config, device), **placement)
     except torch.OutOfMemoryError as error:
         raise _too_large(config) from error
-    except Exception as error:  # whatever a damaged or foreign folder makes the library raise
-        raise load_failure("language model", location, error) from error
     if any(parameter.is_meta for parameter in model.parameters()):  # accelerate keeps what is left over elsewhere
         raise _too_large(config)
     if config.adapter:

@@ -10,15 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from nlsim.errors import DataError, UsageError
 from nlsim.subject.config import SubjectConfig
 from nlsim.subject.hookpoints import Hookpoint, Tap, layout_of, resolve
 from nlsim.subject.locate import locate
+from nlsim.subject.pretrained import load_pretrained
 from nlsim.subject.taps import EarlyExit, like, overridden, recording, replaced, tensor_of
-from nlsim.subject.tokenizer import load_failure, load_tokenizer
+from nlsim.subject.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -91,13 +92,7 @@ class Subject:
         """Load a model. Raises DataError when it is missing or damaged, UsageError for a device that is not there."""
         device = pick_device(config.device)
         location = locate(config)
-        _quiet()
-        try:
-            model = AutoModelForCausalLM.from_pretrained(
-                location.path, revision=location.revision, trust_remote_code=False, dtype=getattr(torch, config.dtype)
-            )
-        except Exception as error:  # whatever a damaged or foreign folder makes the library raise
-            raise load_failure("model", location, error) from error
+        model = load_pretrained("model", location, dtype=getattr(torch, config.dtype))
         placed: PreTrainedModel = nn.Module.to(model, device)  # transformers types its own `to` wrongly
         return cls(placed, config)
 
@@ -286,9 +281,3 @@ def _widen_head(model: PreTrainedModel) -> None:
         wide.bias = nn.Parameter(head.bias.detach().float(), requires_grad=False)
     wide.register_forward_pre_hook(lambda _, args: (args[0].float(),))
     model.set_output_embeddings(wide)
-
-
-def _quiet() -> None:
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()

@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cluster_bed import NEEDED, ROOT, TAG, Bed, kubectl
+from cluster_bed import DOCKER, NEEDED, QUICK, ROOT, TAG, Bed, Contents, contents, kubectl
+
+from nlsim.config import load_config
+from nlsim.pipeline.run import Run
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -73,3 +76,27 @@ def bed(tmp_path_factory: pytest.TempPathFactory, has_argo_crds: bool, store_env
     yield Bed(name, name, folder / "cluster.yaml")
     if not os.environ.get("NLSIM_TEST_KEEP"):
         kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Contents:
+    """The same run in a folder: every shard by `make run-stage`, a plain `docker run` of the same image."""
+    if shutil.which(DOCKER) is None or subprocess.run([DOCKER, "info"], capture_output=True, check=False).returncode:
+        pytest.skip("no Docker to run the stages in, side by side with the cluster's")
+    folder = tmp_path_factory.mktemp("local") / "run"
+    overrides = [f"{key}={value}" for key, value in QUICK.items()]
+    config = load_config(ROOT / "configs/tiny.yaml", overrides).config
+    run = Run.create(str(folder), config)
+    folder.chmod(0o777)
+    for stage in run.pipeline.stages:
+        resources = stage.resources(config)
+        for shard in range(stage.shards(config)):
+            words = [f"STAGE={stage.name}", f"RUN={folder}", f"INDEX={shard}", f"IMAGE={resources.image}", f"TAG={TAG}"]
+            subprocess.run(
+                ["make", "--no-print-directory", "run-stage", f"DOCKER={DOCKER}", *words],
+                cwd=ROOT,
+                env=os.environ | {"OMP_NUM_THREADS": str(max(int(resources.cpus), 1))},
+                check=True,
+                capture_output=True,
+            )
+    return contents(str(folder))

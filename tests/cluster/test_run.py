@@ -1,7 +1,5 @@
 """The tiny article pipeline as real pods: equal to the local run byte for byte, whatever is killed on the way."""
 
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -9,49 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_bed import QUICK, ROOT, TAG, Bed, kubectl, until
+from cluster_bed import DOCKER, ROOT, TAG, Bed, Contents, contents, kubectl, until
 
-from nlsim.config import load_config
 from nlsim.pipeline.run import Run
-
-DOCKER = os.environ.get("NLSIM_TEST_DOCKER", "docker")
-
-
-def contents(url: str) -> dict[tuple[str, int, str], str]:
-    """(stage, shard, object) → SHA-256 of every committed object of a run."""
-    run = Run.open(url)
-    found = {}
-    for stage in run.pipeline.stages:
-        artifact = run.artifact(stage.name)
-        artifact.refresh()
-        artifact.require_complete()
-        for shard, record in artifact.records.items():
-            found |= {(stage.name, shard, name): entry.sha256 for name, entry in record.objects.items()}
-    return found
-
-
-@pytest.fixture(scope="session")
-def local(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int, str], str]:
-    """The same run in a folder: every shard by `make run-stage`, a plain `docker run` of the same image."""
-    if shutil.which(DOCKER) is None or subprocess.run([DOCKER, "info"], capture_output=True, check=False).returncode:
-        pytest.skip("no Docker to run the stages in, side by side with the cluster's")
-    folder = tmp_path_factory.mktemp("local") / "run"
-    overrides = [f"{key}={value}" for key, value in QUICK.items()]
-    config = load_config(ROOT / "configs/tiny.yaml", overrides).config
-    run = Run.create(str(folder), config)
-    folder.chmod(0o777)
-    for stage in run.pipeline.stages:
-        resources = stage.resources(config)
-        for shard in range(stage.shards(config)):
-            words = [f"STAGE={stage.name}", f"RUN={folder}", f"INDEX={shard}", f"IMAGE={resources.image}", f"TAG={TAG}"]
-            subprocess.run(
-                ["make", "--no-print-directory", "run-stage", f"DOCKER={DOCKER}", *words],
-                cwd=ROOT,
-                env=os.environ | {"OMP_NUM_THREADS": str(max(int(resources.cpus), 1))},
-                check=True,
-                capture_output=True,
-            )
-    return contents(str(folder))
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +38,7 @@ def on_cluster(bed: Bed) -> str:
     return url
 
 
-def test_equal_to_the_local_run(local: dict[tuple[str, int, str], str], on_cluster: str) -> None:
+def test_equal_to_the_local_run(local: Contents, on_cluster: str) -> None:
     remote = contents(on_cluster)
     assert remote.keys() == local.keys()
     assert [key for key in local if remote[key] != local[key]] == []

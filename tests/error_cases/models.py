@@ -24,23 +24,26 @@ def model(bench: Bench, **tokenizer: Any) -> Path:
     return write_model(bench.tmp / "lm", byte_tokenizer(**tokenizer), says="!")
 
 
+def configured(bench: Bench, **settings: Any) -> Said:
+    """What is said of such a model with other settings than it was written with."""
+    config = model(bench) / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **settings}))
+    return bench.run(f"lm.model={config.parent}", until="score")
+
+
 # Engines
 
 case("a model without chat template where one is asked for")(score("lm.template=chat"))
 case("no such GPU")(score("lm.device=cuda:7"))
+case("a prompt longer than the model's context")(lambda bench: configured(bench, max_position_embeddings=64))
+case("a model whose files lack weights")(lambda bench: configured(bench, num_hidden_layers=6))
+case("a model far larger, by its settings, than its files")(lambda bench: configured(bench, num_hidden_layers=10**9))
 
 
 @case("no engine is installed")
 def _(bench: Bench) -> Said:
     bench.patch.setattr("nlsim.lm.engine._installed", lambda *_: False)
     return bench.run(until="score")
-
-
-@case("a prompt longer than the model's context")
-def _(bench: Bench) -> Said:
-    config = model(bench) / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "max_position_embeddings": 64}))
-    return bench.run(f"lm.model={config.parent}", until="score")
 
 
 @case("a tokenizer that merges the forced opening of an answer with a digit")
