@@ -34,3 +34,14 @@ class TransientError(NlsimError):
     """A failure of the surroundings (store, endpoint, a stop request): the same call may succeed later."""
 
     exit_code = 75
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out. torch has its own error for it on a GPU, known by its name here, and none on a CPU."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or "can't allocate memory" in str(error)
+
+
+def too_little_memory(work: str) -> TransientError:
+    """What to say of work that memory was too small for."""
+    return TransientError(f"not enough memory for {work}", "give it more memory, or make its shards or batches smaller")

@@ -54,6 +54,8 @@ class Squares(Stage):
         n = context.inputs["numbers"].arrays(context.shard, "values")["n"]
         context.output.table("squares", pa.table({"n": n, "square": n * n}))
         if os.environ.get("TOY_FAIL") == str(context.shard):
+            if os.environ.get("TOY_FAIL_BY") == "memory":
+                np.empty(1 << 60, np.int8)
             raise RuntimeError("asked to fail after writing data")
 
 

@@ -80,7 +80,7 @@ def terminated(_number: int, _frame: FrameType | None) -> None:
 def main() -> None:
     """Run the command line; expected errors become one line on stderr and their exit code."""
     signal.signal(signal.SIGTERM, terminated)
-    from nlsim.errors import NlsimError
+    from nlsim.errors import NlsimError, is_out_of_memory, too_little_memory
     from nlsim.log import one_line, printable
 
     words = sys.argv[1:]
@@ -97,25 +97,23 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         print("nlsim: interrupted; run the same command again to carry on", file=sys.stderr)  # noqa: T201
         sys.exit(130)
-    except NlsimError as error:
-        if debug:
-            print(printable(traceback.format_exc()), file=sys.stderr)  # noqa: T201
-        line = one_line(f"nlsim: {error}")
-        print(line, file=sys.stderr)  # noqa: T201
-        if note := os.environ.get("NLSIM_TERMINATION_LOG"):  # a pod's: Kubernetes and Argo show it as the reason
-            Path(note).write_text(line + "\n", encoding="utf-8")
-        sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
     except Exception as error:
         if debug:
             print(printable(traceback.format_exc()), file=sys.stderr)  # noqa: T201
-        print(  # noqa: T201
-            one_line(f"nlsim: unexpected {type(error).__name__}: {error} (this is a bug; --debug shows where)"),
-            file=sys.stderr,
+        if is_out_of_memory(error):
+            error = too_little_memory("this command")
+        known = isinstance(error, NlsimError)
+        what = (
+            str(error) if known else f"unexpected {type(error).__name__}: {error} (this is a bug; --debug shows where)"
         )
-        sys.exit(1)
+        line = one_line(f"nlsim: {what}")
+        print(line, file=sys.stderr)  # noqa: T201
+        if known and (note := os.environ.get("NLSIM_TERMINATION_LOG")):  # Kubernetes and Argo show it as the reason
+            Path(note).write_text(line + "\n", encoding="utf-8")
+        sys.exit(error.exit_code if isinstance(error, NlsimError) else 1)
 
 
 if __name__ == "__main__":

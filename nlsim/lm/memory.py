@@ -7,11 +7,6 @@ import torch
 from nlsim.errors import UsageError
 
 
-def out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: torch has its own error for it on a GPU, and none on a CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
 def free_memory() -> None:
     """Give the GPU back what nothing refers to any more."""
     if torch.cuda.is_available():
@@ -19,7 +14,7 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def too_little_memory() -> UsageError:
+def no_room() -> UsageError:
     """There is nothing left to make smaller."""
     return UsageError(
         "the model leaves no memory for its input",

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from nlsim import log
+from nlsim.errors import is_out_of_memory
 from nlsim.lm.backend import Backbone
 from nlsim.lm.config import LmConfig
 from nlsim.lm.engine import Choices, Generation, Sampling
 from nlsim.lm.head import Head
 from nlsim.lm.llama import LlamaForward, fits
 from nlsim.lm.loading import check_length, context_length, load_model, load_tokenizer
-from nlsim.lm.memory import free_memory, out_of_memory, too_little_memory
+from nlsim.lm.memory import free_memory, no_room
 from nlsim.lm.packing import Piece, batches, halves, plan, stream
 from nlsim.lm.plain import model_facts
 from nlsim.lm.prompts import IntArray, PromptTree
@@ -83,10 +84,10 @@ class PackedEngine:
         except (RuntimeError, MemoryError) as error:
             path.drop()
             rows = sum(len(piece.tokens) for piece in batch)
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if rows == 1:
-                raise too_little_memory() from error
+                raise no_room() from error
         free_memory()
         self.batch_tokens = max(1, min(self.batch_tokens, rows) // 2)
         log.event("out of memory: smaller micro-batches from now on", tokens=self.batch_tokens)

@@ -10,9 +10,10 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from nlsim import log
+from nlsim.errors import is_out_of_memory
 from nlsim.lm.engine import Generation, Sampling
 from nlsim.lm.loading import check_length, context_length
-from nlsim.lm.memory import free_memory, out_of_memory, too_little_memory
+from nlsim.lm.memory import free_memory, no_room
 from nlsim.lm.prompts import IntArray
 
 SEEN = 6
@@ -85,10 +86,10 @@ def write(
             results.update(zip(batch, one(batch), strict=True))
             continue
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if len(batch) == 1:
-                raise too_little_memory() from error
+                raise no_room() from error
         most = len(batch) // 2
         waiting.append(batch)
         log.event("out of memory: fewer prompts at once from now on", prompts=most)

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from nlsim import __version__, log
-from nlsim.errors import NlsimError, UsageError
+from nlsim.errors import NlsimError, UsageError, is_out_of_memory, too_little_memory
 from nlsim.pipeline.stage import StageContext, Stopped
 
 if TYPE_CHECKING:
@@ -83,7 +83,10 @@ def _execute(run: Run, stage_name: str, index: int, reporter: Reporter) -> bool:
         writer.engine(python=platform.python_version(), nlsim=__version__, host=platform.node())
         writer.commit()
     except BaseException as error:
-        _give_up(artifact, index, writer, began, error)
+        short = too_little_memory(f"{stage_name} {index}") if is_out_of_memory(error) else None
+        _give_up(artifact, index, writer, began, short or error)
+        if short:
+            raise short from error
         raise
     finally:
         reporter.finish(work)

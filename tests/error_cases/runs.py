@@ -316,6 +316,13 @@ def _(bench: Bench) -> Said:
     return bench.nlsim("run", "--run", bench.tmp / "run", "--until", "squares")
 
 
+@case("memory that runs out in a shard")
+def _(bench: Bench) -> Said:
+    bench.patch.setenv("TOY_FAIL", "0")
+    bench.patch.setenv("TOY_FAIL_BY", "memory")
+    return bench.toy("--until", "squares")
+
+
 @case("a worker process that was killed")
 def _(bench: Bench) -> Said:
     bench.patch.setattr("nlsim.pipeline.runner._work", workers.die)

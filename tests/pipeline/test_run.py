@@ -20,6 +20,7 @@ from nlsim.pipeline.run import Run
 from nlsim.pipeline.runner import RUNNER, carry_out, share_of, sole_runner
 from nlsim.pipeline.stage import Stopped
 from nlsim.progress import SilentReporter
+from nlsim.store.failures import failures
 
 REPORTER = SilentReporter()
 
@@ -65,6 +66,18 @@ def test_a_failed_shard_leaves_nothing_visible_and_the_rest_stays(
     monkeypatch.delenv("TOY_FAIL")
     assert finish(run) == [0, 2, 1]
     assert data_bytes(run) == data_bytes(undisturbed)
+
+
+def test_too_little_memory_can_be_tried_again(
+    toy_pipeline: Pipeline, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.create(str(tmp_path), config)
+    monkeypatch.setenv("TOY_FAIL", "2")
+    monkeypatch.setenv("TOY_FAIL_BY", "memory")
+    with pytest.raises(TransientError, match="not enough memory for squares 2: give it more memory"):
+        finish(run)
+    (noted,) = failures(run.artifact("squares"))
+    assert (noted.exit_code, noted.reason[:28]) == (75, "not enough memory for square")
 
 
 def test_a_changed_configuration_is_refused_then_reuses_what_it_leaves_unchanged(

@@ -75,6 +75,9 @@ def apply(files: dict[str, bytes], name: str, arguments: tuple[Any, ...]) -> Any
             files[key] = bytes(arguments[1])
         case "put_if_absent":
             return files.setdefault(key, arguments[1]) == arguments[1]
+        case "put_over":
+            files[key] = arguments[1]
+            return True
         case "info":
             return ObjectInfo(key, len(files[key]), 0.0) if key in files else None
         case "get":
@@ -119,17 +122,24 @@ def repair(objects: Replay) -> str:
 
 def check(state: State, results: dict[int, str]) -> None:
     """What must hold in every state. Of the commit whose data was altered a writer may have been told."""
-    files = dict(state.files)
     told = set(results.values()) - {"collected", "repaired", BAD}
+    committed = check_data(dict(state.files))
+    if committed:
+        assert told <= {committed}, "all committers agree"
+    else:
+        assert not told, "nobody was told of a commit that is not there"
+
+
+def check_data(files: dict[str, bytes]) -> str | None:
+    """The attempt that the record names, whose data are there and are what it says; None without a record."""
     if RECORD in files:
         record = CommitRecord.from_bytes(files[RECORD], RECORD)
         for entry in record.objects.values():
             data = files[f"{ROOT}/{entry.key}"]
             intact = hashlib.sha256(data).hexdigest() == entry.sha256
             assert intact != (record.attempt == BAD), "a record never names what is not there"
-        assert told <= {record.attempt}, "all committers agree"
-    else:
-        assert not told, "nobody was told of a commit that is not there"
+        return record.attempt
+    return None
 
 
 def explore(
@@ -208,6 +218,24 @@ def test_three_writers_that_meet_no_faults_leave_one_record_and_its_data(monkeyp
     final = explore_all()
     assert len(final) >= 3
     assert all(len(state.files) == 2 for state in final)
+
+
+def test_writers_that_a_store_both_tells_that_they_won(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that looks first and writes after (versitygw over a directory): readers still see whole data only."""
+    inner = successors
+
+    def both_may_win(state: State, number: int, asked: Asked) -> Iterator[State]:
+        yield from inner(state, number, asked)
+        if asked.name == "put_if_absent":
+            yield from inner(state, number, Asked("put_over", asked.arguments))
+
+    def whole(state: State, results: dict[int, str]) -> None:
+        assert check_data(dict(state.files)) or not results, "nobody was told of a commit that is not there"
+
+    monkeypatch.setitem(globals(), "successors", both_may_win)
+    monkeypatch.setitem(globals(), "check", whole)
+    final = explore([write_shard(0), write_shard(1)], lambda *_: True)
+    assert any(not any(state.dead) and len(state.files) == 3 for state in final), "both have won: one's data is garbage"
 
 
 def test_a_collector_beside_a_writer_never_takes_what_counts() -> None:
