@@ -22,3 +22,11 @@ sbom: $(UV) ## A CycloneDX list of components per image, from its lock: SBOM/IMA
 .PHONY: fuzz
 fuzz: $(INSTALLED) ## Look for new cases in every property and fuzz test (EXAMPLES=2000 of each fuzz test).
 	NLSIM_FUZZ_EXAMPLES=$(EXAMPLES) OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m hypothesis --hypothesis-profile=search $(PYTEST_ARGS)
+
+ATHERIS := atheris==3.0.0
+SECONDS ?= 60
+
+.PHONY: fuzz-guided
+fuzz-guided: $(INSTALLED) ## The fuzz tests of parsers, led by coverage (atheris): SECONDS=60 for each, or for TESTS.
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --target .cache/atheris $(ATHERIS)
+	PYTHONPATH=.cache/atheris $(BIN)/python tests/fuzz/guided.py $(SECONDS) $(TESTS)

@@ -45,7 +45,9 @@ def fuzz(*strategies: Any, share: float = 1.0) -> Callable[[Callable[..., None]]
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
         count = max(4, int(EXAMPLES * share))
-        return settings(max_examples=count, deadline=None, suppress_health_check=checks)(given(*strategies)(test))
+        fuzzed = settings(max_examples=count, deadline=None, suppress_health_check=checks)(given(*strategies)(test))
+        fuzzed.drawn_from = strategies  # type: ignore[attr-defined] # for `guided`
+        return fuzzed
 
     return decorate
 
