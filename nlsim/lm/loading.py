@@ -93,6 +93,8 @@ def _adapted(model: Any, adapter: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of transformers, about a name that peft uses
+            # peft leaves out what the files lack, as if the model had not been taught there
+            warnings.filterwarnings("error", message=".*missing adapter keys")
             return PeftModel.from_pretrained(model, adapter_folder(adapter)).merge_and_unload()
     except Exception as error:
         raise DataError(f"adapter {adapter!r} does not fit the model ({reason(error)})", "check lm.adapter") from error

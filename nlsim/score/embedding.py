@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nlsim.errors import DataError, UsageError
+from nlsim.subject.locate import Location
 
 INSTRUCTION = "Represent the description for finding texts in which such tokens occur: "
 BATCH = 32
@@ -23,12 +24,15 @@ class EmbeddingScorer:
             raise UsageError("the embedding scorer needs a model", "set score.embedding_model to a local folder")
         if not (Path(folder) / "config.json").is_file():
             raise DataError(f"no embedding model in {folder}", "give the folder that save_pretrained wrote")
-        from transformers import AutoModel, AutoTokenizer
+        from nlsim.subject.pretrained import load_pretrained
+        from nlsim.subject.tokenizer import read_tokenizer
 
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        location = Location(folder, None, local=True)
+        self._tokenizer = read_tokenizer(location)
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token or self._tokenizer.unk_token
-        self._model = AutoModel.from_pretrained(folder, trust_remote_code=False).eval()
+        model = load_pretrained("embedding model", location, auto="AutoModel", unused="pooler")  # nor is it used here
+        self._model = model.eval()
 
     def similarity(self, explanation: str, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         """[texts] cosine of the explanation with each text."""

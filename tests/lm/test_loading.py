@@ -9,6 +9,7 @@ import lm_models as models
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from nlsim.errors import DataError, NlsimError, UsageError
 from nlsim.lm import writing
@@ -247,3 +248,7 @@ def test_adapter(tmp_path: Path) -> None:
     assert np.allclose(found.logprobs_RC[0], exact.numpy(), atol=1e-4)
     with pytest.raises((DataError, NlsimError)):
         load_model(config.model_copy(update={"adapter": str(tmp_path / "base")}))
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    save_file({name.replace("q_proj", "k_proj"): value for name, value in load_file(weights).items()}, weights)
+    with pytest.raises(DataError, match="Found missing adapter keys"):
+        load_model(config)
