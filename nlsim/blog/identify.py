@@ -20,6 +20,8 @@ from nlsim.metrics.rows import Row, metric_row
 
 CALLED = 0.5
 """Probability from which a latent is called active."""
+BEYOND = 1e-3
+"""Of the resolution: how far a fitted tail is carried on."""
 QUARTILES = {"p25": 0.25, "p50": 0.5, "p75": 0.75}
 
 
@@ -144,7 +146,8 @@ def threshold_sweep(pairs: Pairs, bootstrap: Bootstrap, thresholds: Sequence[flo
 def tail_rows(pairs: Pairs, bootstrap: Bootstrap, thresholds: Sequence[float], tail: float) -> list[Row]:
     """False-positive rates from an exponential tail of the log-odds of inactive pairs, for thresholds beyond the
     likeliest share `tail` of them: rate(t) = tail · exp(−(t − u) / β), with u the log-odds that `tail` exceeds and β
-    the mean excess over u (the maximum-likelihood estimate; Smith 1987). Documents are resampled, u is kept."""
+    the mean excess over u (the maximum-likelihood estimate; Smith 1987). Documents are resampled, u is kept. A rate
+    below `BEYOND` of what the lightest pair could show is no more than the form of the fit, and left out."""
     mine_P = ~pairs.active_P & ~np.isnan(pairs.probability_P)
     kept = np.clip(pairs.probability_P[mine_P].astype(np.float64), 1e-6, 1 - 1e-6)
     odds_N, weight_N, read_N = (
@@ -175,6 +178,8 @@ def tail_rows(pairs: Pairs, bootstrap: Bootstrap, thresholds: Sequence[float], t
         if np.log(threshold / (1 - threshold)) <= u:
             continue
         value = rate(threshold, *(np.array([x_R.sum()]) for x_R in (excess_R, over_R, all_R)))
+        if value[0] < BEYOND * weight_N.min() / weight_N.sum():
+            continue
         drawn = rate(threshold, *(bootstrap.totals(x_R) for x_R in (excess_R, over_R, all_R)))
         found = bootstrap.estimate(float(value[0]), drawn, int(above_N.sum()))
         condition = {"task": "identify", "threshold": threshold, "from": "fitted tail"}

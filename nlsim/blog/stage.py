@@ -20,6 +20,7 @@ class Identify(Stage):
     """
 
     name = "identify"
+    version = 2
     sections = (
         "blog.pool", "blog.top", "blog.thresholds", "blog.tail", "blog.aligned_reads", "blog.grid", "blog.bins",
         "blog.draws", "blog.level", "calibrate.least_mass", "coder", "seed",

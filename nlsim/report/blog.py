@@ -197,7 +197,8 @@ def thresholds(metrics: Metrics, kinds: Mapping[str, str | None]) -> Part:
         "Calling fewer latents active",
         [
             "Every inactive latent that was asked about is counted, none twice: rates below the resolution read 0. "
-            "Beyond it stands an exponential tail fitted to the likeliest inactive pairs, with its interval.",
+            "Beyond it stands an exponential tail fitted to the likeliest inactive pairs, with its interval, down to a "
+            "thousandth of the resolution.",
             (sweep_lines(metrics, kinds), false_rate_lines(metrics, kinds)),
             sweep_table(metrics, kinds),
         ],

@@ -100,11 +100,12 @@ def test_a_planted_exponential_tail_is_found_beyond_the_data() -> None:
     odds = rng.exponential(0.8, (400, 250)) - 4
     probability = 1 / (1 + np.exp(-odds))
     pairs = pairs_of(probability, np.zeros_like(probability))  # type: ignore[arg-type]
-    rows = tail_rows(pairs, Bootstrap(np.arange(400), draws=400), [0.5, 0.999], 0.02)
+    rows = tail_rows(pairs, Bootstrap(np.arange(400), draws=400), [0.5, 0.999, 0.999999], 0.02)
     for row, threshold in zip(rows, (0.5, 0.999), strict=True):
         truth = np.exp(-(np.log(threshold / (1 - threshold)) + 4) / 0.8)
         assert row["low"] < truth < row["high"], row
         assert row["low"] < row["value"] < row["high"]
+    assert len(rows) == 2, "no rate is told that is far below what the pairs resolve"
     assert rows[1]["value"] < 1e-5 < 1 / 400  # finer than any of the 100,000 pairs could show alone
 
 

@@ -32,7 +32,7 @@ def disturb(bed: Bed, url: str, most: int, dice: random.Random) -> int:
     for _ in range(SUBMISSIONS):
         submitted = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         while submitted.poll() is None:
-            time.sleep(dice.uniform(0.5, 6))
+            time.sleep(dice.expovariate(1 / 10))
             pods = alive(bed) if deleted < most else []
             if pods:
                 how = ["--wait=false", *dice.choice([("--grace-period=0", "--force"), ("--grace-period=5",)])]
