@@ -75,6 +75,8 @@ def bed(tmp_path_factory: pytest.TempPathFactory, has_argo_crds: bool, store_env
     (folder / "cluster.yaml").write_text(yaml.safe_dump(settings))
     yield Bed(name, name, folder / "cluster.yaml")
     if not os.environ.get("NLSIM_TEST_KEEP"):
+        # jobs first: a pod that outlives its job in a namespace that is going can keep the job's finalizer for ever
+        kubectl("delete", "jobs", "--all", "-n", name, "--cascade=foreground", "--timeout=60s", check=False)
         kubectl("delete", "namespace", name, "--wait=false")
 
 

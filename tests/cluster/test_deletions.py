@@ -12,7 +12,7 @@ from cluster_bed import ROOT, Bed, Contents, contents, kubectl
 
 log = logging.getLogger(__name__)
 
-DELETIONS = int(os.environ.get("NLSIM_POD_DELETIONS", "4"))
+DELETIONS = int(os.environ.get("NLSIM_POD_DELETIONS", "3"))
 """In all. The tests of a commit take few; NLSIM_POD_DELETIONS=50 takes half an hour."""
 SUBMISSIONS = 20
 """Of one run, at most: a job gives up once a shard has lost more pods than `retries`."""
