@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from itertools import islice
@@ -24,7 +23,6 @@ from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError
 from botocore.parsers import ResponseParserError
-from botocore.utils import parse_timestamp
 from s3transfer.exceptions import RetriesExceededError
 
 from nlsim.errors import TransientError, UsageError
@@ -42,6 +40,7 @@ from nlsim.store.objects import (
     checked_key,
     checked_prefix,
 )
+from nlsim.store.s3_listing import parse_time, read_entries
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -286,20 +285,14 @@ def make_client() -> S3Client:
     )
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     core = botocore.session.Session()
-    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_parse_time)
+    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
     try:
-        return boto3.session.Session(region_name=region, botocore_session=core).client("s3", config=config)
+        client = boto3.session.Session(region_name=region, botocore_session=core).client("s3", config=config)
     except ValueError as error:
         named = s3_errors.endpoint()
         raise UsageError(f"AWS_ENDPOINT_URL={named!r} is not a URL", "give http://host:port or https://host") from error
-
-
-def _parse_time(text: str) -> datetime:
-    """botocore's own parser takes most of the time of reading a listing; it is left to read what is not ISO 8601."""
-    try:
-        return datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        return parse_timestamp(text)
+    client.meta.events.register_first("before-parse.s3.ListObjectsV2", read_entries)
+    return client
 
 
 def _transfer() -> TransferConfig:
