@@ -1,5 +1,9 @@
 """Errors that users meet: one line saying what was wrong and what to do about it, with the exit code of their kind."""
 
+import errno
+
+_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "std::bad_alloc")
+
 
 class NlsimError(Exception):
     """Base of all expected errors. `what` names the problem, `todo` what the user can do about it."""
@@ -38,8 +42,13 @@ class TransientError(NlsimError):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out. torch has its own error for it on a GPU, known by its name here, and none on a CPU."""
-    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or "can't allocate memory" in str(error)
+    if isinstance(error, NlsimError):
+        return False
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)
 
 
 def too_little_memory(work: str) -> TransientError:

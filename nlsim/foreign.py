@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from nlsim.errors import DataError, NlsimError, UsageError
+from nlsim.errors import DataError, NlsimError, UsageError, is_out_of_memory
 from nlsim.log import one_line
 
 LARGEST_YAML = 100_000
@@ -23,13 +23,15 @@ def reading(what: str | Path, todo: str, form: str = "") -> Iterator[None]:
     """Make whatever fails in the body, for whatever reason, a DataError that `what` cannot be read (as `form`).
 
     For the one place where a foreign file becomes data of ours: its parsers raise what they like, from TypeError to
-    RecursionError. Errors of nlsim pass.
+    RecursionError. Errors of nlsim pass, and want of memory, which is no fault of the file.
     """
     try:
         yield
     except NlsimError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise DataError(f"{what} cannot be read{f' as {form}' if form else ''} ({reason(error)})", todo) from error
 
 
@@ -51,7 +53,10 @@ def local_path(text: str | Path) -> Path:
 
 def hub_remedy(error: Exception, otherwise: str) -> str:
     """What to do about a failure of the Hugging Face hub: get access where that was denied, else `otherwise`."""
-    denied = re.search(r"gated|\b40[13]\b", str(error).lower())
+    said = str(error).lower()
+    if "repository not found" in said:  # what the hub says of private ones too
+        return f"{otherwise}; if it is private or gated, set HF_TOKEN"
+    denied = re.search(r"gated|\b40[13]\b", said)
     return "accept its licence on huggingface.co, then set HF_TOKEN" if denied else otherwise
 
 

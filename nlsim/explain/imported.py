@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from nlsim.errors import DataError, UsageError
 from nlsim.explain.explainer import Evidence, Explanation
-from nlsim.foreign import reading, well_formed
+from nlsim.foreign import local_path, reading, well_formed
 
 _TEXTS = ("text", "explanation")
 
@@ -44,7 +44,7 @@ def import_path(path: str | None) -> Path:
     """The configured file. Raises UsageError when none is, DataError when it is not there."""
     if not path:
         raise UsageError("explain.method is import but explain.path is not set", "name a .json, .parquet or .csv file")
-    file = Path(path)
+    file = local_path(path)
     if not file.is_file():
         raise DataError(f"no explanations at {file}", "check explain.path")
     return file

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from nlsim.errors import DataError, UsageError
+from nlsim.errors import DataError, UsageError, is_out_of_memory
 from nlsim.foreign import reason
 from nlsim.lm.adapter import adapter_folder
 from nlsim.lm.config import LmConfig
@@ -97,6 +97,8 @@ def _adapted(model: Any, adapter: str) -> Any:
             warnings.filterwarnings("error", message=".*missing adapter keys")
             return PeftModel.from_pretrained(model, adapter_folder(adapter)).merge_and_unload()
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise DataError(f"adapter {adapter!r} does not fit the model ({reason(error)})", "check lm.adapter") from error
 
 

@@ -265,10 +265,13 @@ def logarithm(value: Any) -> float:
 
 
 def exclusive(logprobs: list[float]) -> list[float]:
-    """Log-probabilities of answers of which one at most is given. Raises ValueError where they sum to more than 1."""
+    """Log-probabilities of answers of which one at most is given. Raises UsageError where they sum to more than 1."""
     total = sum(map(math.exp, logprobs))
     if total > 1.01:  # a server that computes in bfloat16 is off by less
-        raise ValueError(f"the probabilities of {len(logprobs)} answers sum to {total}")
+        raise UsageError(
+            f"the endpoint's probabilities of {len(logprobs)} answers sum to {total:.3f}",
+            "use a server that reports the model's own log-probabilities, without penalties or biases",
+        )
     return [min(logprob, 0.0) for logprob in logprobs]
 
 

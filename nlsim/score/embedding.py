@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nlsim.errors import DataError, UsageError
+from nlsim.foreign import local_path
 from nlsim.subject.locate import Location
 
 INSTRUCTION = "Represent the description for finding texts in which such tokens occur: "
@@ -22,6 +23,7 @@ class EmbeddingScorer:
     def __init__(self, folder: str | None) -> None:
         if not folder:
             raise UsageError("the embedding scorer needs a model", "set score.embedding_model to a local folder")
+        folder = str(local_path(folder))
         if not (Path(folder) / "config.json").is_file():
             raise DataError(f"no embedding model in {folder}", "give the folder that save_pretrained wrote")
         from nlsim.subject.pretrained import load_pretrained

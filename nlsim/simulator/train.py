@@ -158,7 +158,7 @@ def train_simulator(config: TrainSimulatorConfig, folder: Path) -> dict[str, Any
         "training_latents": sum(len(material.latents) for material in materials),
         "loss": [round(loss, 4) for loss in curve.losses],
         "best_step": curve.best_step,
-        "watched": curve.watched,
+        "watched_log_loss": curve.watched,
         "held_out": results,
         "seconds": round(time.monotonic() - began),
     }
@@ -218,9 +218,10 @@ def fit(model: Simulator, text: SimulatorText, materials: list[Material], config
     def watch(step: int) -> None:
         found = watch_figures(model, text, materials)
         watched[step] = float(np.mean([figure.log_loss for figure in found])) if found else 0.0
-        for figure in found:
+        log.event("watched", step=step, mean_log_loss=f"{watched[step]:.4f}")
+        for source, figure in enumerate(found):
             facts: dict[str, Any] = {name: f"{value:.4f}" for name, value in figure._asdict().items()}
-            log.event("watched", **facts, step=step)
+            log.event("watched", **facts, step=step, source=source)
         if watched[step] == min(watched.values()):
             best.update({name: tensor.clone() for name, tensor in model.state_dict().items()})
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
-from html import unescape
 from typing import Any
+from xml.sax.saxutils import unescape
 
 from botocore.utils import parse_timestamp
 
@@ -13,10 +13,11 @@ def read_entries(response_dict: dict[str, Any], customized_response_dict: dict[s
     """A handler of botocore's event before-parse: takes the entries out of a page and gives them as read.
 
     Only key, size and time of an entry are read. A page with an entry that has not each of them once, and one with
-    comments or CDATA, is left as it is, for botocore to read or refuse. (In XML no key holds a raw `<`.)
+    comments, CDATA, numbered characters or anything else out of the ordinary, is left as it is, for botocore to read
+    or refuse. (In XML no key holds a raw `<`.)
     """
     body: bytes = response_dict["body"]
-    if response_dict["status_code"] != 200 or b"<!" in body:
+    if response_dict["status_code"] != 200 or b"<!" in body or b"&#" in body:
         return
     before, *parts = body.split(b"<Contents>")
     entries = []
@@ -28,10 +29,10 @@ def read_entries(response_dict: dict[str, Any], customized_response_dict: dict[s
             if after.strip() or not (key and size.isdigit() and time):
                 return
             after = between
-            entries.append({"Key": unescape(key), "Size": int(size), "LastModified": parse_time(time)})
+            entries.append({"Key": unescape(key, _QUOTES), "Size": int(size), "LastModified": parse_time(time)})
     except ValueError:  # no text, no time
         return
-    if entries:
+    if entries and not any(sign in before + after for sign in (b"<Contents", b"</Contents")):
         customized_response_dict["Contents"] = entries
         response_dict["body"] = before + after
 
@@ -42,6 +43,7 @@ def _only(entry: bytes, begin: bytes, end: bytes) -> str:
     return value.decode() if found and begin not in rest else ""
 
 
+_QUOTES = {"&quot;": '"', "&apos;": "'"}
 _READ = tuple((f"<{name}>".encode(), f"</{name}>".encode()) for name in ("Key", "Size", "LastModified"))
 
 

@@ -61,7 +61,9 @@ def _identity(config: SubjectConfig, weights: bool) -> dict[str, str]:
     if local_folder(config.model) is None:
         return {"revision": config.revision or "main"}
     folder = Path(locate(config).path)
-    names = {p.name for p in folder.iterdir() if p.suffix in {".json", ".safetensors", ".model"} and p.is_file()}
+    names = {
+        p.name for p in folder.iterdir() if p.suffix in {".json", ".safetensors", ".bin", ".model"} and p.is_file()
+    }
     if not weights:
         names &= _TOKENIZER_FILES
     return {name: file_sha256(folder / name) for name in sorted(names)}

@@ -93,7 +93,13 @@ class Subject:
         device = pick_device(config.device)
         location = locate(config)
         model = load_pretrained("model", location, dtype=getattr(torch, config.dtype))
-        placed: PreTrainedModel = nn.Module.to(model, device)  # transformers types its own `to` wrongly
+        try:
+            placed: PreTrainedModel = nn.Module.to(model, device)  # transformers types its own `to` wrongly
+        except torch.OutOfMemoryError as error:
+            raise UsageError(
+                f"{config.model} is larger than the memory of {device}",
+                "set subject.dtype bfloat16, or subject.device cpu",
+            ) from error
         return cls(placed, config)
 
     @cached_property

@@ -44,7 +44,9 @@ def read_tokenizer(location: Location) -> Any:
     except Exception as error:  # whatever a damaged or foreign folder makes the library raise
         raise load_failure("tokenizer", location, error) from error
     if not tokenizer.encode("text", add_special_tokens=False):  # made up where a folder has no tokenizer files
-        raise DataError(f"{location.path} has no tokenizer", "save one beside it, or set lm.tokenizer for that model")
+        raise DataError(
+            f"{location.path} has no tokenizer", "save one beside it; for a language model there is also lm.tokenizer"
+        )
     return tokenizer
 
 

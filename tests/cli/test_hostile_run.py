@@ -43,7 +43,7 @@ def reply(path: str, body: dict[str, Any], number: int) -> Reply:
         text = f"Explanation: {ATTACKS[number % len(ATTACKS)]} {' '.join(ATTACKS)} {SECRETS['LM_KEY'][:6]}"
         return 200, {}, {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
     rng = random.Random(json.dumps(body["messages"]))
-    tops = [top(str(digit), -rng.uniform(1.5, 4.0)) for digit in range(10)]
+    tops = [top(str(digit), -rng.uniform(2.4, 4.0)) for digit in range(10)]
     return 200, {}, {"choices": [{"logprobs": {"content": [{"token": "0", "top_logprobs": tops}]}}]}
 
 

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -30,15 +31,20 @@ def disturb(bed: Bed, url: str, most: int, dice: random.Random) -> int:
     deleted = 0
     words = [sys.executable, "-m", "nlsim.cli.main", *bed.submit_words(url, "job")]
     for _ in range(SUBMISSIONS):
-        submitted = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        while submitted.poll() is None:
-            time.sleep(dice.expovariate(1 / 10))
-            pods = alive(bed) if deleted < most else []
-            if pods:
-                how = ["--wait=false", *dice.choice([("--grace-period=0", "--force"), ("--grace-period=5",)])]
-                said = kubectl("delete", "pod", dice.choice(pods), "-n", bed.namespace, *how, check=False)
-                deleted += "deleted" in said
-        said = submitted.communicate()[0]
+        with tempfile.TemporaryFile("w+") as output:
+            submitted = subprocess.Popen(words, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+            try:
+                while submitted.poll() is None:
+                    time.sleep(dice.expovariate(1 / 10))
+                    pods = alive(bed) if deleted < most else []
+                    if pods:
+                        how = ["--wait=false", *dice.choice([("--grace-period=0", "--force"), ("--grace-period=5",)])]
+                        said = kubectl("delete", "pod", dice.choice(pods), "-n", bed.namespace, *how, check=False)
+                        deleted += "deleted" in said
+            finally:
+                submitted.kill()
+            output.seek(0)
+            said = output.read()
         if submitted.returncode == 0:
             return deleted
         assert submitted.returncode in (4, 75), said
@@ -52,9 +58,9 @@ def test_pods_deleted_at_random(bed: Bed, local: Contents) -> None:
         url = f"s3://{bed.bucket}/deletions-{runs}"
         deleted += disturb(bed, url, min(DELETIONS - deleted, 10), dice)
         runs += 1
+        assert runs <= DELETIONS, "runs end with no pod deleted"
         found = contents(url)
         assert found.keys() == local.keys()
         assert [key for key in local if found[key] != local[key]] == []
         assert bed.nlsim("verify", url).returncode == 0
         log.info("%d pods deleted, %d runs equal", deleted, runs)
-    assert runs <= DELETIONS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -135,8 +136,8 @@ def _(bench: Bench) -> Said:
 
 def digits(path: str, body: dict[str, Any], number: int) -> Reply:
     """Any answer, all of its mass."""
-    likely = random.Random(number).random()
-    tops = [top("0", -likely), top("1", -1 - likely)]
+    share = random.Random(number).uniform(0.1, 0.9)
+    tops = [top("0", math.log(share)), top("1", math.log(1 - share))]
     return 200, {}, {"model": "m", "choices": [{"logprobs": {"content": [{"token": "0", "top_logprobs": tops}]}}]}
 
 

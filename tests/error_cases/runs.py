@@ -257,7 +257,7 @@ case("nothing to compare, or no such run")(lambda bench: bench.nlsim("diff", ben
 
 # Stores
 
-case("`~name` of nobody, in any path")(
+case("`~name` of nobody, in a path")(
     lambda bench: bench.nlsim("run", bench.small(), "--run", "~no-such-user/runs", "--until", "corpus")
 )
 

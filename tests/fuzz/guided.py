@@ -1,6 +1,6 @@
 """The fuzz tests of parsers, led by coverage: atheris looks for inputs that reach lines which none has reached before.
 
-`make fuzz-guided SECONDS=60` gives each test so long. What it finds is a Hypothesis example, printed as such.
+`make fuzz-guided SECONDS=60` gives each test so long. What fails is printed as what was drawn.
 """
 
 from __future__ import annotations
@@ -32,36 +32,44 @@ def targets() -> dict[str, Callable[..., Any]]:
     }
 
 
-def search(name: str, seconds: int) -> None:
-    """Fuzz one test in this process, which ends with it."""
+def search(name: str, seconds: int, kept: str) -> None:
+    """Fuzz one test in this process, which ends with it; `kept` is a folder for what it writes."""
     import atheris
 
     with atheris.instrument_imports(include=["nlsim", "argo"]):
         test = targets()[name]
     inner = test.hypothesis.inner_test  # type: ignore[attr-defined]
     needs_folder = "tmp_path" in inspect.signature(inner).parameters
-    with tempfile.TemporaryDirectory() as folder:
+    folder, corpus, found = (Path(kept) / part for part in ("tmp", "corpus", "found"))
+    for path in (folder, corpus, found):
+        path.mkdir()
 
-        @settings(deadline=None, database=None, max_examples=1_000_000)
-        @given(drawn=tuples(*test.drawn_from))  # type: ignore[attr-defined]
-        def once(drawn: tuple[Any, ...]) -> None:
-            inner(*((Path(folder),) if needs_folder else ()), *drawn)
+    @settings(deadline=None, database=None, max_examples=1_000_000)
+    @given(drawn=tuples(*test.drawn_from))  # type: ignore[attr-defined]
+    def once(drawn: tuple[Any, ...]) -> None:
+        try:
+            inner(*((folder,) if needs_folder else ()), *drawn)
+        except Exception:
+            print(f"{name} fails with {drawn!r}", file=sys.stderr, flush=True)  # noqa: T201
+            raise
 
-        feed = once.hypothesis.fuzz_one_input  # type: ignore[attr-defined]
-        atheris.Setup([name, f"-max_total_time={seconds}", "-rss_limit_mb=6000", "-timeout=60", folder], feed)
-        atheris.Fuzz()
+    feed = once.hypothesis.fuzz_one_input  # type: ignore[attr-defined]
+    limits = [f"-max_total_time={seconds}", "-rss_limit_mb=6000", "-timeout=60", f"-artifact_prefix={found}/"]
+    atheris.Setup([name, *limits, str(corpus)], feed)
+    atheris.Fuzz()  # ends the process
 
 
 def main() -> None:
     """Fuzz each named test, or all, in a process of its own."""
     seconds, *names = sys.argv[1:]
     if names[:1] == ["--here"]:
-        search(names[1], int(seconds))
+        search(names[1], int(seconds), names[2])
         return
     failed = []
     for name in names or targets():
-        command = [sys.executable, __file__, seconds, "--here", name]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        with tempfile.TemporaryDirectory() as kept:
+            command = [sys.executable, __file__, seconds, "--here", name, kept]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
         last = [line for line in done.stderr.splitlines() if "DONE" in line or "Done" in line]
         print(name, "failed" if done.returncode else " ".join(last[-1].split()) if last else "ran", flush=True)  # noqa: T201
         if done.returncode:

@@ -118,7 +118,7 @@ def test_a_model_larger_than_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     def left_over(*_: Any, **__: Any) -> Any:
-        return models.model("llama").to("meta"), {"missing_keys": set()}
+        return models.model("llama").to("meta"), {"missing_keys": set(), "mismatched_keys": set()}
 
     for load in (full, left_over):
         monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", load)

@@ -230,9 +230,12 @@ def test_answers_exclude_each_other(make: Callable[..., OpenAIEngine], server: S
     tops = [top("3", -0.2), top(" 3", -0.1)]
     choice = {"logprobs": {"content": [{"token": "3", "top_logprobs": tops}]}}
     server.reply = lambda *_: (200, {}, {"choices": [choice]})
-    with pytest.raises(UsageError, match="none of OpenAI's form"):
+    with pytest.raises(UsageError, match=r"probabilities of 10 answers sum to 1\.72"):
         list(make().choose([prompts(make(), [3])], digits()))
     assert exclusive([0.0005, -20.0]) == [0.0, -20.0]
+    assert exclusive([np.log(0.9), np.log(0.108)]) == [np.log(0.9), np.log(0.108)]
+    with pytest.raises(UsageError):
+        exclusive([np.log(0.9), np.log(0.12)])
 
 
 def test_reading_inside_a_prompt_needs_token_ids(make: Callable[..., OpenAIEngine]) -> None:

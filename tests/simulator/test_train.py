@@ -62,11 +62,11 @@ def test_from_text_to_folder(config: TrainSimulatorConfig, tmp_path: Path) -> No
     again = train_simulator(config, tmp_path / "two")
     torch.set_num_threads(threads)
     assert (tmp_path / "one/model.safetensors").read_bytes() == (tmp_path / "two/model.safetensors").read_bytes()
-    assert json.loads((tmp_path / "one" / CARD).read_text())["watched"] == {
-        str(step): value for step, value in again["watched"].items()
+    assert json.loads((tmp_path / "one" / CARD).read_text())["watched_log_loss"] == {
+        str(step): value for step, value in again["watched_log_loss"].items()
     }
-    assert list(card["watched"]) == [0, 2, 4, 5]
-    assert card["watched"][card["best_step"]] == min(card["watched"].values())
+    assert list(card["watched_log_loss"]) == [0, 2, 4, 5]
+    assert card["watched_log_loss"][card["best_step"]] == min(card["watched_log_loss"].values())
     assert set(card["held_out"]) == {"training coders", "nlsim:tiny layers.2.mlp"}
     for figures in card["held_out"].values():
         assert set(figures) == {"explanation", "shuffled", "none", "latents", "rows"}

@@ -29,7 +29,7 @@ def page(entries: list[tuple[str, int, datetime]]) -> bytes:
         ET.SubElement(entry, "Key").text = key
         ET.SubElement(entry, "Size").text = str(size)
     ET.SubElement(root, "KeyCount").text = str(len(entries))
-    return ET.tostring(root)
+    return ET.tostring(root, encoding="utf-8")
 
 
 def parsed(body: bytes, status: int = 200) -> dict[str, Any]:
@@ -72,6 +72,8 @@ SOUND = page([("a&b", 3, datetime(2026, 1, 2)), ("c", 4, datetime(2026, 1, 3))])
         (b"2026-01-03", b"some day"),
         (b"</Contents><Contents>", b"</Contents><Prefix>p</Prefix><Contents>"),
         (b"<Name>", b"<!-- <Contents> --><Name>"),
+        (b"a&amp;b", b"a&#1;b"),
+        (b"<KeyCount>", b'<Contents x="y"><Key>d</Key></Contents><KeyCount>'),
     ],
 )
 def test_what_is_out_of_the_ordinary_is_left_to_botocore(old: bytes, new: bytes) -> None:

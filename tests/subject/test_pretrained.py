@@ -50,6 +50,21 @@ def test_weights_that_are_missing_are_not_drawn_at_random(folder: Path) -> None:
     assert logging.get_verbosity() == before
 
 
+def test_weights_of_another_shape(folder: Path) -> None:
+    configure(folder, intermediate_size=32)
+    with pytest.raises(DataError, match=r"of shape \(.*64.*\) where its config.json asks for \(.*32"):
+        load(folder)
+
+
+def test_want_of_memory_is_no_damage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", full)
+    with pytest.raises(MemoryError):
+        load(folder)
+
+
 def test_layers_that_are_missing(folder: Path) -> None:
     configure(folder, num_hidden_layers=6)
     with pytest.raises(DataError, match=r"lacks weights .* \(gpt_neox.layers.4.* and \d+ more\)"):
@@ -69,6 +84,14 @@ def test_a_configuration_far_larger_than_the_weights_takes_no_memory(folder: Pat
     configure(folder, **settings)
     with pytest.raises(DataError, match="too few for"):
         load(folder)
+
+
+@pytest.mark.parametrize("name", ["qwen2_sliding", "gemma2", "gpt2"])
+def test_lists_of_very_many_layers_are_not_even_made(tmp_path: Path, name: str) -> None:
+    make_model(name).save_pretrained(tmp_path)
+    configure(tmp_path, **{"n_layer" if name == "gpt2" else "num_hidden_layers": 10**9})
+    with pytest.raises(DataError, match="too few for"):
+        load(tmp_path)
 
 
 def test_a_folder_without_weights(folder: Path) -> None:
