@@ -105,15 +105,13 @@ def main() -> None:
             print(printable(traceback.format_exc()), file=sys.stderr)  # noqa: T201
         if is_out_of_memory(error):
             error = too_little_memory("this command")
-        known = isinstance(error, NlsimError)
-        what = (
-            str(error) if known else f"unexpected {type(error).__name__}: {error} (this is a bug; --debug shows where)"
-        )
-        line = one_line(f"nlsim: {what}")
+        if not isinstance(error, NlsimError):
+            error = NlsimError(f"unexpected {type(error).__name__}: {error} (this is a bug; --debug shows where)")
+        line = one_line(f"nlsim: {error}")
         print(line, file=sys.stderr)  # noqa: T201
-        if known and (note := os.environ.get("NLSIM_TERMINATION_LOG")):  # Kubernetes and Argo show it as the reason
+        if note := os.environ.get("NLSIM_TERMINATION_LOG"):  # a pod's: Kubernetes and Argo show it as the reason
             Path(note).write_text(line + "\n", encoding="utf-8")
-        sys.exit(error.exit_code if isinstance(error, NlsimError) else 1)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

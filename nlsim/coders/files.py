@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nlsim.errors import DataError
+from nlsim.errors import DataError, is_out_of_memory
 from nlsim.foreign import hub_remedy, reason
 
 
@@ -37,6 +37,8 @@ def read_torch(path: Path, device: str = "cpu") -> dict[str, Any]:
             "convert it to safetensors where you trust it, e.g. with its own library",
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        if is_out_of_memory(error):
+            raise
         raise DataError(f"{path} is damaged or was not downloaded whole", reason(error)) from error
     if not isinstance(state, dict):
         raise DataError(f"{path} holds a {type(state).__name__}, not named weights", "save the module's state_dict")

@@ -12,7 +12,7 @@ from nlsim.coders.config import RELEASE
 from nlsim.coders.files import download_failure, read_json
 from nlsim.coders.fold import folded_norms, gated
 from nlsim.coders.sparse import SparseCoder
-from nlsim.errors import DataError, UsageError
+from nlsim.errors import DataError, UsageError, is_out_of_memory
 from nlsim.foreign import reason
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ def read(path: Path, device: str) -> SparseCoder:
             warnings.filterwarnings("ignore", message=WARNING)
             sae = sae_class.load_from_disk(str(path), device=device)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise DataError(f"{path} is a damaged SAELens coder", reason(error)) from error
     return _converted(sae, found)
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
-import botocore.session
 from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
@@ -40,7 +39,7 @@ from nlsim.store.objects import (
     checked_key,
     checked_prefix,
 )
-from nlsim.store.s3_listing import parse_time, read_entries
+from nlsim.store.s3_listing import read_entries
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -284,10 +283,8 @@ def make_client() -> S3Client:
         retries={"mode": "standard", "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS") or ATTEMPTS)},
     )
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    core = botocore.session.Session()
-    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
     try:
-        client = boto3.session.Session(region_name=region, botocore_session=core).client("s3", config=config)
+        client = boto3.session.Session(region_name=region).client("s3", config=config)
     except ValueError as error:
         named = s3_errors.endpoint()
         raise UsageError(f"AWS_ENDPOINT_URL={named!r} is not a URL", "give http://host:port or https://host") from error

@@ -6,8 +6,6 @@ from datetime import datetime
 from typing import Any
 from xml.sax.saxutils import unescape
 
-from botocore.utils import parse_timestamp
-
 
 def read_entries(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
     """A handler of botocore's event before-parse: takes the entries out of a page and gives them as read.
@@ -26,10 +24,11 @@ def read_entries(response_dict: dict[str, Any], customized_response_dict: dict[s
         for part in parts:
             entry, _end, between = part.partition(b"</Contents>")
             key, size, time = (_only(entry, *tags) for tags in _READ)
-            if after.strip() or not (key and size.isdigit() and time):
+            modified = datetime.fromisoformat(time)
+            if after.strip() or not (key and size.isdigit() and modified.tzinfo):
                 return
             after = between
-            entries.append({"Key": unescape(key, _QUOTES), "Size": int(size), "LastModified": parse_time(time)})
+            entries.append({"Key": unescape(key, _QUOTES), "Size": int(size), "LastModified": modified})
     except ValueError:  # no text, no time
         return
     if entries and not any(sign in before + after for sign in (b"<Contents", b"</Contents")):
@@ -45,11 +44,3 @@ def _only(entry: bytes, begin: bytes, end: bytes) -> str:
 
 _QUOTES = {"&quot;": '"', "&apos;": "'"}
 _READ = tuple((f"<{name}>".encode(), f"</{name}>".encode()) for name in ("Key", "Size", "LastModified"))
-
-
-def parse_time(text: str) -> datetime:
-    """A time as S3 gives it; botocore's own parser, which takes long, is left to read what is not ISO 8601."""
-    try:
-        return datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        return parse_timestamp(text)

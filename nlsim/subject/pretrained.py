@@ -10,7 +10,7 @@ import torch
 from nlsim.errors import DataError, NlsimError, UsageError, is_out_of_memory
 from nlsim.foreign import json_of, reason
 from nlsim.subject.locate import Location
-from nlsim.subject.tokenizer import load_failure
+from nlsim.subject.tokenizer import DAMAGED, load_failure
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -20,6 +20,7 @@ LEAST_PER_LAYER = 1_000
 MOST_PER_BYTE = 4
 """Parameters in a byte of a checkpoint, at most: two in 4-bit weights, and twice that for weights that are shared."""
 MOST_LAYERS = 1_000
+"""Of any model; published ones have at most a few hundred."""
 _WEIGHTS = (".safetensors", ".bin")
 _LAYERS = {"num_hidden_layers", "num_layers", "n_layer", "n_layers"}
 """What models call the number of their layers."""
@@ -65,13 +66,13 @@ def load_pretrained(
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(
             f"the {what} {path} lacks weights that its config.json asks for ({missing[0]}{more})",
-            "the folder is damaged or incomplete",
+            DAMAGED,
         )
     if wrong := sorted(loaded[1]["mismatched_keys"]):
         name, found, asked = wrong[0]
         raise DataError(
             f"the {what} {path} has {name} of shape {tuple(found)} where its config.json asks for {tuple(asked)}",
-            "the folder is damaged or incomplete",
+            DAMAGED,
         )
     return whole
 
@@ -102,5 +103,5 @@ def _check_parameters(what: str, path: str, size: int, config: PreTrainedConfig,
 def _too_few(what: str, path: str, size: int) -> DataError:
     return DataError(
         f"the {what} {path} has weights of {size:,} bytes, too few for its config.json",
-        "the folder is damaged or incomplete",
+        DAMAGED,
     )

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nlsim.errors import DataError, UsageError
+from nlsim.errors import DataError, UsageError, is_out_of_memory
 from nlsim.foreign import hub_remedy, reason
 from nlsim.subject.config import SubjectConfig
 from nlsim.subject.locate import Location, locate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+DAMAGED = "the folder is damaged or incomplete"
 
 
 def load_tokenizer(config: SubjectConfig) -> PreTrainedTokenizerFast:
@@ -42,6 +44,8 @@ def read_tokenizer(location: Location) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(location.path, revision=location.revision, trust_remote_code=False)
     except Exception as error:  # whatever a damaged or foreign folder makes the library raise
+        if is_out_of_memory(error):
+            raise
         raise load_failure("tokenizer", location, error) from error
     if not tokenizer.encode("text", add_special_tokens=False):  # made up where a folder has no tokenizer files
         raise DataError(
@@ -71,7 +75,7 @@ def load_failure(part: str, location: Location, error: Exception) -> DataError:
     """One line for a model that cannot be loaded, with what to do about the likely cause."""
     said = reason(error)
     if location.local:
-        return DataError(f"cannot load the {part} in {location.path} ({said})", "the folder is damaged or incomplete")
+        return DataError(f"cannot load the {part} in {location.path} ({said})", DAMAGED)
     todo = "check the name and the network; `nlsim plan` prints the commands that download it elsewhere"
     if location.revision and "revision" in str(error).lower():
         todo = f"check the revision {location.revision}"

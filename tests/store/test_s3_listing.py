@@ -70,6 +70,7 @@ SOUND = page([("a&b", 3, datetime(2026, 1, 2)), ("c", 4, datetime(2026, 1, 3))])
         (b"<Key>c</Key>", b"<Key>\xff</Key>"),
         (b"<Key>c</Key>", b"<Key><![CDATA[c]]></Key>"),
         (b"2026-01-03", b"some day"),
+        (b"T00:00:00Z", b"T00:00:00"),
         (b"</Contents><Contents>", b"</Contents><Prefix>p</Prefix><Contents>"),
         (b"<Name>", b"<!-- <Contents> --><Name>"),
         (b"a&amp;b", b"a&#1;b"),
