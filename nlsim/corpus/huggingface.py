@@ -8,7 +8,7 @@ from nlsim.corpus.chat import text_or_turns
 from nlsim.corpus.config import HuggingFaceSource
 from nlsim.corpus.documents import START, Document, Documents, Place
 from nlsim.errors import DataError, TransientError, UsageError
-from nlsim.foreign import hub_remedy, reason
+from nlsim.foreign import hub_remedy, local_path, reason
 from nlsim.store.cache import file_sha256
 
 
@@ -40,8 +40,9 @@ def dataset_documents(source: HuggingFaceSource, place: Place = START) -> Docume
 def dataset_identity(source: HuggingFaceSource) -> dict[str, str]:
     """Digests of local data files; for a hub data set its revision (`main` moves: give a commit)."""
     local = [Path(file) for file in source.data_files if Path(file).is_file()]
-    if Path(source.path).is_dir():
-        local += sorted(file for file in Path(source.path).rglob("*") if file.is_file())
+    folder = local_path(source.path)
+    if folder.is_dir():
+        local += sorted(file for file in folder.rglob("*") if file.is_file())
     return {f"file {number}": file_sha256(file) for number, file in enumerate(local)} or {
         "revision": source.revision or "main"
     }
@@ -49,7 +50,7 @@ def dataset_identity(source: HuggingFaceSource) -> dict[str, str]:
 
 def on_hub(source: HuggingFaceSource) -> bool:
     """Whether the data set is one of the hub: no local folder, no builder over files."""
-    return not Path(source.path).exists() and ("/" in source.path or not source.data_files)
+    return not local_path(source.path).exists() and ("/" in source.path or not source.data_files)
 
 
 def _library() -> Any:
@@ -84,7 +85,7 @@ def _offline() -> bool:
 
 def _open(source: HuggingFaceSource, revision: str | None) -> Any:
     datasets = _library()
-    path = source.path
+    path = source.path if on_hub(source) else str(local_path(source.path))
     try:
         if (Path(path) / "state.json").is_file() or (Path(path) / "dataset_dict.json").is_file():
             saved = datasets.load_from_disk(path)  # the form that Dataset.save_to_disk writes

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlsim.errors import DataError
-from nlsim.foreign import json_of, reading
+from nlsim.foreign import json_of, local_path, reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,9 +18,9 @@ FILES = ("adapter_model.safetensors", "adapter_config.json", CARD)
 
 
 def adapter_folder(adapter: str) -> str:
-    """Where peft reads an adapter from: a folder or hub name as it is, a copy of what an s3:// URL names."""
+    """Where engines read an adapter from: a folder or hub name as it is, a copy of what an s3:// URL names."""
     if not adapter.startswith("s3://"):
-        return adapter
+        return str(local_path(adapter))
     from nlsim.store.cache import cache_folder
     from nlsim.store.objects import MissingObjectError, open_objects
 
@@ -47,7 +47,7 @@ def adapter_identity(adapter: str | None) -> dict[str, str]:
     """What pins down an adapter's weights: the SHA-256 of its files where they are at hand, else its name."""
     if not adapter:
         return {}
-    folder = Path(adapter)
+    folder = Path(adapter_folder(adapter))
     if not folder.is_dir():
         return {"adapter": adapter}
     names = sorted(path.name for path in folder.iterdir() if path.is_file())

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nlsim.errors import UsageError
+from nlsim.lm.adapter import adapter_folder
 from nlsim.lm.config import LmConfig
 from nlsim.lm.engine import Choices, Generation, Sampling
 from nlsim.lm.loading import check_length, device_of, dtype_of, load_tokenizer, place_of
@@ -27,8 +28,8 @@ MOST_CHOICES = 128
 
 def adapter_rank(adapter: str | None) -> int:
     """The rank to make room for: the least that vLLM knows and that holds the adapter's own."""
-    card = Path(adapter or "") / "adapter_config.json"
-    rank = int(json.loads(card.read_text(encoding="utf-8")).get("r", 0)) if adapter and card.is_file() else RANKS[1]
+    card = Path(adapter_folder(adapter)) / "adapter_config.json" if adapter else None
+    rank = int(json.loads(card.read_text(encoding="utf-8")).get("r", 0)) if card and card.is_file() else RANKS[1]
     return next((size for size in RANKS if size >= rank), RANKS[-1])
 
 
@@ -74,7 +75,7 @@ class VllmEngine:
         if config.adapter:
             from vllm.lora.request import LoRARequest
 
-            self._lora = LoRARequest("adapter", 1, config.adapter)
+            self._lora = LoRARequest("adapter", 1, adapter_folder(config.adapter))
 
     def choose(self, trees: Iterable[PromptTree], choices: Sequence[int]) -> Iterator[Choices]:
         """One request per read, tries one after another, so that what they share is still in vLLM's cache."""

@@ -177,14 +177,18 @@ def test_a_data_set_of_local_files(tmp_path: Path, streaming: bool, monkeypatch:
     assert len(next(iter(source_identity(source).values()))) == 64
 
 
-def test_a_data_set_saved_to_disk(tmp_path: Path) -> None:
+def test_a_data_set_saved_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
+
+    monkeypatch.setenv("HOME", str(tmp_path))
 
     rows = datasets.Dataset.from_dict({"text": TEXTS})
     rows.save_to_disk(str(tmp_path / "one"))
     datasets.DatasetDict({"test": rows}).save_to_disk(str(tmp_path / "dict"))
     assert [d.text for d in read(HuggingFaceSource(path=str(tmp_path / "one")))] == TEXTS
-    source = HuggingFaceSource(path=str(tmp_path / "dict"), split="test")
+    assert read(HuggingFaceSource(path="~/one")) == read(HuggingFaceSource(path=str(tmp_path / "one")))
+    source = HuggingFaceSource(path="~/dict", split="test")
+    assert "revision" not in source_identity(source)
     assert read(source) == [Document(f"test:{i}", t) for i, t in enumerate(TEXTS)]
     with pytest.raises(DataError, match=r"no split 'train': there are: test"):
         read(HuggingFaceSource(path=str(tmp_path / "dict")))

@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nlsim.errors import UsageError
+from nlsim.errors import DataError, UsageError
 from nlsim.finetune.examples import Example, answers_of, example_table, held_out, read_examples
-from nlsim.lm.adapter import adapter_identity
+from nlsim.lm.adapter import adapter_folder, adapter_identity
 from nlsim.lm.config import LmConfig
+from nlsim.lm.vllm import adapter_rank
 from nlsim.simulate.config import SimulateConfig
 from nlsim.simulate.taught import check_adapter, template_of
+from nlsim.store.objects import open_objects
 
 
 def test_answers_are_ninths_of_the_scale_and_only_silence_is_0() -> None:
@@ -60,9 +62,31 @@ def test_an_adapter_answers_about_what_it_was_not_taught(lm: LmConfig) -> None:
         check_adapter(lm, SimulateConfig(prompt="binary", shots=1), "c", [4], ["x"])
 
 
-def test_an_adapter_is_known_by_its_bytes(lm: LmConfig, tmp_path: Path) -> None:
+def test_an_adapter_is_known_by_its_bytes(lm: LmConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     before = adapter_identity(lm.adapter)
     (tmp_path / "nlsim.json").write_text("{}")
     assert adapter_identity(lm.adapter) != before
+    (tmp_path / "home" / "tuned").mkdir(parents=True)
+    (tmp_path / "home" / "tuned" / "nlsim.json").write_text("{}")
+    assert adapter_identity("~/tuned") == adapter_identity(lm.adapter)
     assert adapter_identity("owner/name") == {"adapter": "owner/name"}
     assert adapter_identity(None) == {}
+
+
+def test_an_adapter_in_a_bucket_is_read_from_a_copy_and_known_by_its_bytes(
+    s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NLSIM_CACHE", str(tmp_path / "cache"))
+    files = {"adapter_model.safetensors": b"weights", "adapter_config.json": b'{"r": 40}', "nlsim.json": b"{}"}
+    objects = open_objects(s3_url)
+    with pytest.raises(DataError, match=r"adapter_model.safetensors is missing"):
+        adapter_folder(s3_url)
+    for name, data in files.items():
+        objects.put(name, data)
+    folder = Path(adapter_folder(s3_url))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+    assert adapter_identity(s3_url) == adapter_identity(str(folder))
+    assert adapter_rank(s3_url) == adapter_rank(str(folder)) == 64
+    objects.put("adapter_model.safetensors", b"others")
+    assert adapter_identity(s3_url) != adapter_identity(str(folder))
