@@ -28,6 +28,7 @@ ROWS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("cross-entropy − zero ablation, nats", "ce_minus_zero", {"values": "posterior", **WHOLE}),
     ("cross-entropy − mean ablation, nats", "ce_minus_mean", {"values": "posterior", **WHOLE}),
     ("the same, shuffled explanations", "ce_minus_mean", {"values": "shuffled", **WHOLE}),
+    ("the same, the calibration refitted to them", "ce_minus_mean", {"values": "shuffled_refitted", **WHOLE}),
     ("cross-entropy − token means, nats", "ce_minus_token_mean", {"values": "posterior", **WHOLE}),
     ("fraction recovered", "fraction_recovered", {"values": "posterior", **WHOLE}),
     ("the same, uncalibrated linear map", "fraction_recovered", {"values": "linear", **WHOLE}),

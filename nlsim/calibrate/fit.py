@@ -48,8 +48,8 @@ class Maps(NamedTuple):
     """Everything that turns predictions of the predicted latents into values."""
 
     posterior: Posterior
-    shuffled: Posterior
-    """Fitted on predictions under another latent's explanation."""
+    refitted: Posterior
+    """Fitted on predictions under another latent's explanation: what those say of every latent alike."""
     quantile: QuantileMap
     robust_max_L: npt.NDArray[np.float64]
     order_L: Int
@@ -106,7 +106,7 @@ def calibrate(context: StageContext) -> None:
     facts = {name.removesuffix("_L"): column for name, column in known._asdict().items()}
     output.arrays("latents", {"latent": chosen, "mean": known.mean_L, "predicted": at_L, "shuffled": order_L, **facts})
     output.arrays("posterior", maps.posterior.to_arrays())
-    output.arrays("shuffled", maps.shuffled.to_arrays())
+    output.arrays("refitted", maps.refitted.to_arrays())
     output.arrays("quantile", maps.quantile._asdict())
     output.arrays("token_mean", table.to_arrays())
     output.table("latents", _latents_table(predicted, own, maps, columns))
@@ -169,7 +169,8 @@ def judge(
         ("own", "raw"): expit(signals.odds_LR),
         ("own", "posterior"): maps.posterior.probability(signals),
         ("shuffled", "raw"): expit(wrong.odds_LR),
-        ("shuffled", "posterior"): maps.shuffled.probability(wrong),
+        ("shuffled", "posterior"): maps.posterior.probability(wrong),
+        ("shuffled", "refitted"): maps.refitted.probability(wrong),
         ("none", "base_rate"): base_LR,
     }
     judged = {
@@ -183,7 +184,8 @@ def judge(
         "linear": linear_values(signals.expected_LR, own.robust_max_L),
         "quantile": maps.quantile.values(signals.expected_LR),
         "posterior": posterior_LR,
-        "shuffled": maps.shuffled.values(wrong),
+        "shuffled": maps.posterior.values(wrong),
+        "shuffled_refitted": maps.refitted.values(wrong),
     }
     rows = [row for found in judged.values() for row in found.rows]
     rows += judge_values(truth_LR, values, own.mean_L, norm_L, bootstrap)
@@ -227,7 +229,7 @@ def _latents_table(
             "active_mean": own.active_mean_L,
             "robust_max": own.robust_max_L,
             "slope": maps.posterior.slope_L,
-            "shuffled_slope": maps.shuffled.slope_L,
+            "refitted_slope": maps.refitted.slope_L,
             **columns,
         }
     )

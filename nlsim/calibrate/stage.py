@@ -14,13 +14,13 @@ class Calibrate(Stage):
     """predictions + truth of the calibrate split → maps; judged on the evaluate split. One shard, no torch.
 
     Objects: arrays `latents`: all latents under study: latent, mean, density, active_mean, robust_max, score, and
-    `predicted` (its place among the predicted ones, -1 without predictions); arrays `posterior`, `shuffled` (see
+    `predicted` (its place among the predicted ones, -1 without predictions); arrays `posterior`, `refitted` (see
     `Posterior.to_arrays`), `quantile` (`QuantileMap`), `token_mean` (`TokenTable`); tables `latents` and `reliability`;
     JSON `metrics`: rows of metrics.json. Memory: about 60 bytes per latent and read.
     """
 
     name = "calibrate"
-    version = 2
+    version = 3
     sections = ("calibrate", "seed")
     inputs = ("tokens", "cache", "index", "score", "simulate")
 

@@ -18,7 +18,7 @@ Int = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
-SIMULATED: tuple[Values, ...] = ("linear", "quantile", "posterior", "shuffled")
+SIMULATED: tuple[Values, ...] = ("linear", "quantile", "posterior", "shuffled", "shuffled_refitted")
 """Values that come from predictions, and that clipping applies to."""
 
 

@@ -1,14 +1,15 @@
 """Which patched runs are made."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
 from nlsim.base import Section, speed_only
 
 Values = Literal[
-    "clean", "coder", "zero", "mean", "random", "token_mean", "shuffled", "linear", "quantile", "posterior"
-]
+    "clean", "coder", "zero", "mean", "random", "token_mean", "shuffled", "shuffled_refitted", "linear", "quantile",
+    "posterior",
+]  # fmt: skip
 Clip = Literal["none", "value", "norm"]
 Position = Literal["last", "all"]
 
@@ -17,7 +18,7 @@ class ReconstructConfig(Section):
     """Losses of the subject with the hooked module's output rebuilt from true, simulated or baseline activations."""
 
     values: tuple[Values, ...] = Field(
-        ("clean", "coder", "zero", "mean", "random", "token_mean", "shuffled", "linear", "quantile", "posterior"),
+        get_args(Values),
         description="What stands in for the activations of the latents under study, on every evaluation row.",
     )
     positions: tuple[Position, ...] = Field(
@@ -27,7 +28,7 @@ class ReconstructConfig(Section):
     clips: tuple[Clip, ...] = Field(
         ("none", "value", "norm"),
         description="Keep only the top k of the resulting code: `none` keeps all, `value` ranks by value, `norm` by "
-        "value times decoder norm. Applies to linear, quantile, posterior and shuffled at fraction 1.",
+        "value times decoder norm. Applies to linear, quantile, posterior and the shuffled ones at fraction 1.",
     )
     clip_k: int | None = Field(None, description="k of the clipping; none: the coder's own k, or its mean count.", ge=1)
     fractions: tuple[float, ...] = Field(

@@ -19,6 +19,7 @@ class Reconstruct(Stage):
     """
 
     name = "reconstruct"
+    version = 2
     sections = ("reconstruct", "subject", "coder", "calibrate.least_mass", "seed")
     inputs = ("tokens", "cache", "simulate", "calibrate")
 

@@ -40,7 +40,7 @@ class Stand:
         self._order = np.asarray(known["shuffled"], np.int64)
         self._robust_max = np.asarray(known["robust_max"], np.float64)[self._place_L >= 0]
         self._posterior = Posterior.from_arrays(calibrate.arrays(0, "posterior"))
-        self._shuffled = Posterior.from_arrays(calibrate.arrays(0, "shuffled"))
+        self._refitted = Posterior.from_arrays(calibrate.arrays(0, "refitted"))
         self._quantile = QuantileMap(**calibrate.arrays(0, "quantile"))
         self._tokens = TokenTable.from_arrays(calibrate.arrays(0, "token_mean"))
         self._signals = _signals(predictions, reads, least_mass)
@@ -75,9 +75,10 @@ class Stand:
             return linear_values(own.expected_LR, self._robust_max)
         if kind == "quantile":
             return self._quantile.values(own.expected_LR)
-        if kind == "shuffled":
-            return self._shuffled.values(Signals(own.expected_LR[self._order], own.odds_LR[self._order]))
-        return self._posterior.values(own)
+        if kind == "posterior":
+            return self._posterior.values(own)
+        wrong = Signals(own.expected_LR[self._order], own.odds_LR[self._order])
+        return (self._refitted if kind == "shuffled_refitted" else self._posterior).values(wrong)
 
 
 def _signals(predictions: Predictions, reads: Int, least_mass: float) -> Signals:

@@ -27,11 +27,13 @@ LABELS = {
     "quantile": "simulated: quantile map",
     "linear": "simulated: linear map",
     "shuffled": "shuffled explanations",
+    "shuffled_refitted": "shuffled explanations, map refitted",
     "mean": "mean ablation",
     "zero": "zero ablation",
     "random": "random latents",
 }
 """What stands in for the activations → its name on the page, in the order of the tables."""
+SIMULATED = ("posterior", "quantile", "linear", "shuffled", "shuffled_refitted")
 WHOLE: dict[str, Any] = {"fraction": 1.0, "clip": "none"}
 
 
@@ -122,8 +124,13 @@ def findings(metrics: Metrics, positions: str) -> list[str]:
         if (difference := against(base)) is not None
     ]
     if (control := against("mean", "shuffled")) is not None:
-        verdict = "do not beat mean ablation, as they must not" if control.high >= 0 else "beat mean ablation too"
-        found.append(f"Control: shuffled explanations {verdict}: {control.text()} nats against it.")
+        verdict = f"with another latent's explanation it {compared(control)} mean ablation"
+        found.append(f"Control: {verdict}: {control.text()} nats.")
+    share = metrics.number("fraction_recovered", values="shuffled_refitted", positions=positions, **WHOLE)
+    if share is not None and (common := against("mean", "shuffled_refitted")) is not None:
+        verdict = f"when calibration, too, is fitted to wrong explanations it {compared(common)} mean ablation"
+        part = f", {percent(share)} recovered: what latents have in common" if common.high < 0 else ""
+        found.append(f"Control: {verdict}: {common.text()} nats{part}.")
     if (raw := against("zero", "linear")) is not None:
         verdict = f"simulation {compared(raw)} zero ablation: {raw.text()} nats"
         found.append(f"Without calibration (the published linear map) {verdict}.")
@@ -194,7 +201,7 @@ def loss_table(metrics: Metrics, positions: str) -> Table:
 
 def loss_dots(metrics: Metrics, positions: str) -> Figure | None:
     """Paired differences from mean ablation, for the conditions that are near it."""
-    groups = {"posterior": 1, "quantile": 1, "linear": 1, "shuffled": 3}
+    groups = {"posterior": 1, "quantile": 1, "linear": 1, "shuffled": 3, "shuffled_refitted": 3}
     rows = {v: metrics.number("ce_minus_mean", values=v, positions=positions, **WHOLE) for v in LABELS if v != "mean"}
     known = {values: row for values, row in rows.items() if row is not None and math.isfinite(row.value)}
     near = [abs(known[v].value) for v in ("coder", "clean", "zero", "posterior") if v in known]
@@ -256,7 +263,7 @@ def clip_table(config: Config, metrics: Metrics, positions: str) -> Table:
     """What keeping only the top k of the simulated code does."""
     rules = {"none": "all kept", "value": "top k by value", "norm": "top k by value × decoder norm"}
     rows: list[list[Cell]] = []
-    for values in ("posterior", "quantile", "linear", "shuffled"):
+    for values in SIMULATED:
         cells: list[Cell] = [
             metrics.number("ce_minus_mean", values=values, positions=positions, fraction=1.0, clip=clip)
             for clip in rules
@@ -276,6 +283,7 @@ def simulation(metrics: Metrics, reliability: pyarrow.Table) -> Part:
         ("own", "posterior", "own explanation, calibrated"),
         ("shuffled", "raw", "shuffled explanations, as read"),
         ("shuffled", "posterior", "shuffled explanations, calibrated"),
+        ("shuffled", "refitted", "shuffled explanations, map refitted"),
         ("none", "base_rate", "no explanation (base rate)"),
     ]
     names = {
@@ -309,10 +317,7 @@ def simulation(metrics: Metrics, reliability: pyarrow.Table) -> Part:
         (reliability_figure(reliability, "raw"), reliability_figure(reliability, "posterior")),
     ]
     columns = [Column("values"), Column("activation variance unexplained", "share", "lower")]
-    fvu: list[list[Cell]] = [
-        [LABELS[values], metrics.number("activation_fvu", values=values)]
-        for values in ("posterior", "quantile", "linear", "shuffled")
-    ]
+    fvu: list[list[Cell]] = [[LABELS[values], metrics.number("activation_fvu", values=values)] for values in SIMULATED]
     items.append(Table("Activation values", columns, fvu, "1 is what mean ablation leaves; weighted by decoder norm"))
     return Part("simulation", "What the simulator knows", items)
 
