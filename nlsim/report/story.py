@@ -27,7 +27,7 @@ LABELS = {
     "quantile": "simulated: quantile map",
     "linear": "simulated: linear map",
     "shuffled": "shuffled explanations",
-    "shuffled_refitted": "shuffled explanations, map refitted",
+    "shuffled_refitted": "shuffled, map refitted",
     "mean": "mean ablation",
     "zero": "zero ablation",
     "random": "random latents",
