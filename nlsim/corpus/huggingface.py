@@ -39,7 +39,7 @@ def dataset_documents(source: HuggingFaceSource, place: Place = START) -> Docume
 
 def dataset_identity(source: HuggingFaceSource) -> dict[str, str]:
     """Digests of local data files; for a hub data set its revision (`main` moves: give a commit)."""
-    local = [Path(file) for file in source.data_files if Path(file).is_file()]
+    local = [path for file in source.data_files if (path := local_path(file)).is_file()]
     folder = local_path(source.path)
     if folder.is_dir():
         local += sorted(file for file in folder.rglob("*") if file.is_file())
@@ -51,6 +51,11 @@ def dataset_identity(source: HuggingFaceSource) -> dict[str, str]:
 def on_hub(source: HuggingFaceSource) -> bool:
     """Whether the data set is one of the hub: no local folder, no builder over files."""
     return not local_path(source.path).exists() and ("/" in source.path or not source.data_files)
+
+
+def _at_home(name: str) -> str:
+    """A name as the library takes it, which knows no `~`; others as they are: to it `./json` is not `json`."""
+    return str(local_path(name)) if name.startswith("~") else name
 
 
 def _library() -> Any:
@@ -85,7 +90,7 @@ def _offline() -> bool:
 
 def _open(source: HuggingFaceSource, revision: str | None) -> Any:
     datasets = _library()
-    path = source.path if on_hub(source) else str(local_path(source.path))
+    path = _at_home(source.path)
     try:
         if (Path(path) / "state.json").is_file() or (Path(path) / "dataset_dict.json").is_file():
             saved = datasets.load_from_disk(path)  # the form that Dataset.save_to_disk writes
@@ -99,7 +104,7 @@ def _open(source: HuggingFaceSource, revision: str | None) -> Any:
             source.name,
             split=source.split,
             revision=revision,
-            data_files=list(source.data_files) or None,
+            data_files=[_at_home(file) for file in source.data_files] or None,
             streaming=source.streaming,
         )
     except KeyError as error:

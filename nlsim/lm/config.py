@@ -64,7 +64,7 @@ class LmConfig(Section):
         "or the name that an endpoint knows it by.",
     )
     revision: str | None = Field(None, description="Revision on the Hugging Face hub.")
-    adapter: str | None = Field(None, description="LoRA adapter (peft) put onto the model: name or directory.")
+    adapter: str | None = Field(None, description="LoRA adapter (peft) for the model: hub name, folder or s3:// URL.")
     tokenizer: str | None = Field(
         None, description="Tokenizer if it is not the model's own; for `openai` it may be left out."
     )

@@ -124,12 +124,12 @@ def findings(metrics: Metrics, positions: str) -> list[str]:
         if (difference := against(base)) is not None
     ]
     if (control := against("mean", "shuffled")) is not None:
-        verdict = f"with another latent's explanation it {compared(control)} mean ablation"
+        verdict = f"with another latent's explanation simulation {compared(control)} mean ablation"
         found.append(f"Control: {verdict}: {control.text()} nats.")
     share = metrics.number("fraction_recovered", values="shuffled_refitted", positions=positions, **WHOLE)
     if share is not None and (common := against("mean", "shuffled_refitted")) is not None:
-        verdict = f"when calibration, too, is fitted to wrong explanations it {compared(common)} mean ablation"
-        part = f", {percent(share)} recovered: what latents have in common" if common.high < 0 else ""
+        verdict = f"with calibration, too, fitted to wrong explanations, simulation {compared(common)} mean ablation"
+        part = f"; {percent(share)} recovered, which is what latents have in common" if common.high < 0 else ""
         found.append(f"Control: {verdict}: {common.text()} nats{part}.")
     if (raw := against("zero", "linear")) is not None:
         verdict = f"simulation {compared(raw)} zero ablation: {raw.text()} nats"
@@ -282,7 +282,7 @@ def simulation(metrics: Metrics, reliability: pyarrow.Table) -> Part:
         ("own", "raw", "own explanation, as read"),
         ("own", "posterior", "own explanation, calibrated"),
         ("shuffled", "raw", "shuffled explanations, as read"),
-        ("shuffled", "posterior", "shuffled explanations, calibrated"),
+        ("shuffled", "posterior", "shuffled explanations, same map"),
         ("shuffled", "refitted", "shuffled explanations, map refitted"),
         ("none", "base_rate", "no explanation (base rate)"),
     ]
@@ -330,7 +330,7 @@ def reliability_figure(reliability: pyarrow.Table, values: str) -> Figure:
         mine = frame[(frame["explanation"] == explanation) & (frame["values"] == values)]
         columns = (mine[name].tolist() for name in ("predicted", "observed", "low", "high"))
         series.append(Series(f"{explanation} explanation", *columns))
-    name = {"raw": "as read", "posterior": "calibrated"}[values]
+    name = {"raw": "as read", "posterior": "through the calibration of right explanations"}[values]
     return Figure(
         Lines(
             f"Reliability, {name}",

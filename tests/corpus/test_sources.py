@@ -171,6 +171,8 @@ def test_a_data_set_of_local_files(tmp_path: Path, streaming: bool, monkeypatch:
     if not streaming:
         source = source.model_copy(update={"split": "train[:2]"})
     got = read(source)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert read(source.model_copy(update={"data_files": ("~/x.jsonl",)})) == got
     assert [d.text for d in got] == TEXTS[: len(got)]
     assert len(got) == (3 if streaming else 2)
     assert got[1].name == f"{source.split}:1"

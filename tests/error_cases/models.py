@@ -109,6 +109,11 @@ case("memory runs out in between")(room_for(60))
 case("not even one token fits")(room_for(0))
 
 
+@case("no adapter in the bucket that `lm.adapter` names")
+def _(bench: Bench) -> Said:
+    return bench.run(f"lm.adapter={bench.fixture('s3_url')}", until="score")
+
+
 @case("a LoRA adapter that does not fit")
 def _(bench: Bench) -> Said:
     settings = {"peft_type": "LORA", "r": 2, "target_modules": ["no_such_module"], "task_type": "CAUSAL_LM"}

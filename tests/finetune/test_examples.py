@@ -80,6 +80,7 @@ def test_an_adapter_in_a_bucket_is_read_from_a_copy_and_known_by_its_bytes(
     monkeypatch.setenv("NLSIM_CACHE", str(tmp_path / "cache"))
     files = {"adapter_model.safetensors": b"weights", "adapter_config.json": b'{"r": 40}', "nlsim.json": b"{}"}
     objects = open_objects(s3_url)
+    assert adapter_identity(s3_url) == {"adapter": s3_url}, "yet to be trained"
     with pytest.raises(DataError, match=r"adapter_model.safetensors is missing"):
         adapter_folder(s3_url)
     for name, data in files.items():
