@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nlsim.reconstruct.conditions import SIMULATED
 from nlsim.report.gather import Metrics, as_number
 from nlsim.report.kinds import kinds
 from nlsim.report.page import Browser, Figure, Part, Story
@@ -33,7 +34,7 @@ LABELS = {
     "random": "random latents",
 }
 """What stands in for the activations → its name on the page, in the order of the tables."""
-SIMULATED = ("posterior", "quantile", "linear", "shuffled", "shuffled_refitted")
+PREDICTED = [values for values in LABELS if values in SIMULATED]
 WHOLE: dict[str, Any] = {"fraction": 1.0, "clip": "none"}
 
 
@@ -263,7 +264,7 @@ def clip_table(config: Config, metrics: Metrics, positions: str) -> Table:
     """What keeping only the top k of the simulated code does."""
     rules = {"none": "all kept", "value": "top k by value", "norm": "top k by value × decoder norm"}
     rows: list[list[Cell]] = []
-    for values in SIMULATED:
+    for values in PREDICTED:
         cells: list[Cell] = [
             metrics.number("ce_minus_mean", values=values, positions=positions, fraction=1.0, clip=clip)
             for clip in rules
@@ -317,7 +318,7 @@ def simulation(metrics: Metrics, reliability: pyarrow.Table) -> Part:
         (reliability_figure(reliability, "raw"), reliability_figure(reliability, "posterior")),
     ]
     columns = [Column("values"), Column("activation variance unexplained", "share", "lower")]
-    fvu: list[list[Cell]] = [[LABELS[values], metrics.number("activation_fvu", values=values)] for values in SIMULATED]
+    fvu: list[list[Cell]] = [[LABELS[values], metrics.number("activation_fvu", values=values)] for values in PREDICTED]
     items.append(Table("Activation values", columns, fvu, "1 is what mean ablation leaves; weighted by decoder norm"))
     return Part("simulation", "What the simulator knows", items)
 
